@@ -1,0 +1,50 @@
+# Two commands do everything on a new machine: `make mini` and `make test`.  Each sets up what it needs in .venv.
+#   DEVICE=cpu|gpu     what to install for; by default what the machine has
+#   PYTHON=python3.12  which Python makes the virtual environment (3.11 or newer)
+#   TORCH_INDEX=URL    a wheel index to take torch from, such as PyTorch's own for CPUs (smaller downloads on Linux)
+#   ARGS="--seed 1"    passed on to prorl_mini.py
+PYTHON ?= python3
+DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+TORCH_INDEX ?=
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help mini mini-long test slow bench lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+mini: .venv/mini-ready  ## train the tiny model on this machine, in minutes; prints a table and the figures' paths
+	$(BIN)/python prorl_mini.py $(ARGS)
+
+LONG := runs/mini-long
+mini-long: .venv/mini-ready  ## the same for up to two hours; run it again to continue
+	@if [ -f $(LONG)/state.pt ]; then $(BIN)/python prorl_mini.py --resume $(LONG) $(ARGS); \
+	else rm -rf $(LONG); $(BIN)/python prorl_mini.py --out $(LONG) --steps 1200 --max-seconds 6000 $(ARGS); fi
+
+test: .venv/mini-ready  ## lint and run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+slow: .venv/mini-ready  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+bench: .venv/mini-ready  ## time one training step beside TRL's
+	$(BIN)/python bench/step_vs_trl.py
+
+lint: .venv/mini-ready  ## format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the virtual environment (runs/ is left alone)
+	rm -rf .venv
+
+# The stamp depends on the list of packages, so a changed list installs again.
+.venv/mini-ready: requirements-mini.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/pip install --quiet -r requirements-mini.txt
+	touch $@

@@ -1,0 +1,143 @@
+"""What people look at: the line per step, the table, the two figures, and the bands around pass@k."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+STAGES = ("base", "middle", "final")
+COLOURS = {"base": "#8c8c8c", "middle": "#e8a33d", "final": "#2f6db3"}
+LEGEND = (
+    "reward, solved: of all answers generated, before any filter | len: answer tokens | kl: to the reference | "
+    "entropy: nats per token\nclipped: share of tokens whose gradient the clip removed | "
+    "groups: trained on / generated | last: seconds"
+)
+
+
+def bootstrap_band(values: np.ndarray, rounds: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """95 % band of the mean over rows, rows drawn with replacement: (prompts, K) -> (K,), (K,)."""
+    draw = np.random.default_rng(seed).integers(0, len(values), (rounds, len(values)))
+    counts = np.stack([np.bincount(row, minlength=len(values)) for row in draw])  # (rounds, prompts)
+    means = counts @ values / len(values)
+    return np.percentile(means, 2.5, axis=0), np.percentile(means, 97.5, axis=0)
+
+
+def step_line(row: dict[str, Any]) -> str:
+    """One fixed-width line per step."""
+
+    def number(key: str, width: int, digits: int, scale: float = 1, unit: str = "") -> str:
+        value = row[key]
+        return " " * (width - 1) + "-" + unit if value is None else f"{value * scale:{width}.{digits}f}{unit}"
+
+    clipped = 100 * (row["clip_low"] + row["clip_high"])
+    groups = f"{row['groups_kept']:3d}/{row['groups_generated']:3d}"
+    return (
+        f"step {row['step']:5d} | reward {number('reward_unfiltered', 5, 3)} "
+        f"| solved {number('solved', 3, 0, 100, '%')} | len {number('length', 5, 1)} | kl {row['kl']:7.4f} "
+        f"| entropy {row['entropy']:5.3f} | clipped {clipped:4.1f}% | groups {groups} "
+        f"| reset {row['resets']} | {row['seconds']:5.1f}s"
+    )
+
+
+def event_line(event: str, values: dict[str, Any]) -> str | None:
+    """The line of an event, or None for those that only the metrics file needs."""
+    if event == "evaluation":
+        tiers = "  ".join(f"{tier.strip()} {score:.2f}" for tier, score in values["tiers"].items())
+        return f"      validation {values['score']:.3f} | {tiers}"
+    if event == "reset":
+        return f"      reset {values['resets']}: reference := policy, {values['reason']}"
+    if event == "boundary":
+        return table({tier: {values["name"]: row} for tier, row in values["tiers"].items()})
+    return None
+
+
+def table(tiers: dict[str, dict[str, dict]]) -> str:
+    """pass@1 and pass@max with bands, a line per tier, for those of base, middle and final that are there."""
+    if not tiers:
+        return "no pass@k was measured (--boundary-prompts 0)"
+    stages = [stage for stage in STAGES if stage in next(iter(tiers.values()))]
+    k = max(next(iter(next(iter(tiers.values())).values()))["pass@k"], key=int)
+    width = max(map(len, tiers))
+    lines = [
+        " " * width + "".join(f" | {stage + ': pass@1':>15}  {'pass@' + k + ' [95 % band]':>22}" for stage in stages)
+    ]
+    for tier, by_stage in tiers.items():
+        line = f"{tier:>{width}}"
+        for stage in stages:
+            row = by_stage[stage]
+            band = f"{row['pass@k'][k]:.2f} [{row['low'][k]:.2f}, {row['high'][k]:.2f}]"
+            line += f" | {row['pass@1']:15.3f}  {band:>22}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def draw_curve(rows: list[dict], path: Path) -> None:
+    """Validation, KL, entropy and length over the steps, with a line at each reset."""
+    steps = [row for row in rows if "event" not in row and row["length"] is not None]
+    evaluations = [row for row in rows if row.get("event") == "evaluation"]
+    resets = [row["step"] for row in rows if row.get("event") == "reset"]
+    panels = {
+        "solved": "share solved",
+        "kl": "KL to the reference",
+        "entropy": "entropy, nats per token",
+        "length": "answer length, tokens",
+    }
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6), sharex=True)
+    for axis, (key, title) in zip(axes.flat, panels.items(), strict=True):
+        label = "training, all generated" if key == "solved" else None
+        axis.plot(
+            [r["step"] for r in steps], [r[key] for r in steps], color="#2f6db3", linewidth=1, alpha=0.6, label=label
+        )
+        if key == "solved" and evaluations:
+            axis.plot(
+                [r["step"] for r in evaluations],
+                [r["score"] for r in evaluations],
+                "o-",
+                color="#c0392b",
+                markersize=3,
+                label="validation, all tiers",
+            )
+            axis.legend(frameon=False, fontsize=8)
+        for reset in resets:
+            axis.axvline(reset, color="black", linestyle=":", linewidth=0.8)
+        axis.set_title(title, fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_ylim(bottom=0)
+    for axis in axes[1]:
+        axis.set_xlabel("step (dotted: the reference is reset)" if resets else "step")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_boundary(tiers: dict[str, dict[str, dict]], path: Path) -> None:
+    """pass@1 and pass@max by tier, then pass@k curves of the tiers, for base, middle and final, with bands."""
+    names = list(tiers)
+    k = max(tiers[names[0]]["base"]["pass@k"], key=int)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    for axis, key in zip(axes, ("1", k), strict=True):
+        for stage in STAGES:
+            if stage not in tiers[names[0]]:
+                continue
+            rows = [tiers[name][stage] for name in names]
+            axis.plot(names, [r["pass@k"][key] for r in rows], "o-", color=COLOURS[stage], label=stage, markersize=4)
+            axis.fill_between(
+                names,
+                [r["low"][key] for r in rows],
+                [r["high"][key] for r in rows],
+                color=COLOURS[stage],
+                alpha=0.2,
+                linewidth=0,
+            )
+        axis.set_title(f"pass@{key} by tier, 95 % bands over prompts", fontsize=10)
+        axis.set_ylim(-0.02, 1.02)
+        axis.tick_params(axis="x", rotation=60, labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,158 @@
+"""Where problems come from and how answers are checked: the laptop tiers, Reasoning Gym, or a JSON-lines file.
+
+A problem is a pure function of (split, number), so the data has no state but an integer.
+"""
+
+import json
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import reasoning_gym
+
+from prorl_lab import laptop
+from prorl_lab.errors import UserError
+from prorl_lab.verify import Verifier
+
+HELD_OUT = 500_000_000  # Reasoning Gym seeds item i with seed + i: the two splits lie far apart
+ANSWER_FORMAT = "\nThink step by step, then give the final answer between <answer> and </answer> tags."
+BOXED_FORMAT = "\nLet's think step by step and output the final answer within \\boxed{}."
+
+
+@dataclass
+class Problem:
+    tier: str
+    prompt: str
+    entry: dict[str, Any]  # what the verifier needs
+
+
+class Task(Protocol):
+    tiers: list[str]
+    stop_ids: list[int]
+
+    def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
+        """Problem `number` of a split ("train" or "held-out"); of a drawn tier, or of the given one."""
+        ...
+
+    def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
+        """Raw rewards in [0, 1], one for each (problem, text of the answer)."""
+        ...
+
+
+def drawn(options: list, seed: int, split: str, number: int) -> Any:
+    """The option of problem `number`: uniform over options, the same at each call."""
+    return random.Random(f"{seed}/{split}/{number}").choice(options)
+
+
+class LaptopTask:
+    """Reasoning Gym's word_sorting over 32 words, tiers by list length, scored by its own `score_answer`."""
+
+    def __init__(self, seed: int, stop_ids: list[int]):
+        self.seed, self.stop_ids = seed, stop_ids
+        self.datasets = {}
+        for length in sorted({*laptop.TRAIN_LENGTHS, *laptop.EVAL_LENGTHS}):
+            dataset = reasoning_gym.create_dataset(
+                "word_sorting", min_words=length, max_words=length, seed=seed * 1000 + length, size=2 * HELD_OUT
+            )
+            dataset.words = laptop.WORDS  # the generator's own 2,000 words are not learned in a minute
+            self.datasets[tier_name(length)] = dataset
+        self.tiers = [tier_name(length) for length in laptop.EVAL_LENGTHS]
+        self.train_tiers = [tier_name(length) for length in laptop.TRAIN_LENGTHS]
+
+    def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
+        tier = tier or drawn(self.train_tiers, self.seed, split, number)
+        entry = self.datasets[tier][number + (HELD_OUT if split == "held-out" else 0)]
+        meta = entry["metadata"]
+        return Problem(tier, laptop.prompt_text(meta["transformed_words"], meta["direction"] == "ascending"), entry)
+
+    def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
+        # This scorer splits and compares strings; it never evaluates text, so it may run in our own process.
+        return [self.datasets[p.tier].score_answer(", ".join(text.split()), p.entry) for p, text in answers]
+
+
+def tier_name(length: int) -> str:
+    return f"{length} words"
+
+
+class GymTask:
+    """Any Reasoning Gym tasks; a tier is a task.  The answer is what the last <answer> tags hold."""
+
+    def __init__(self, names: list[str], seed: int, stop_ids: list[int], verifier: Verifier):
+        known = reasoning_gym.factory.DATASETS
+        for name in names:
+            if name not in known:
+                close = ", ".join(n for n in sorted(known) if n[:4] == name[:4]) or "see the Reasoning Gym gallery"
+                raise UserError(
+                    f"unknown task {name!r}: give --task Reasoning Gym names, a .jsonl file or `laptop` ({close})"
+                )
+        self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, names
+        self.datasets = {name: reasoning_gym.create_dataset(name, seed=seed, size=2 * HELD_OUT) for name in names}
+
+    def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
+        tier = tier or drawn(self.tiers, self.seed, split, number)
+        entry = self.datasets[tier][number + (HELD_OUT if split == "held-out" else 0)]
+        return Problem(tier, entry["question"] + ANSWER_FORMAT, entry)
+
+    def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
+        return self.verifier.score(
+            [("gym", tagged_answer(text), {"task": p.tier, "entry": p.entry}) for p, text in answers]
+        )
+
+
+def tagged_answer(text: str) -> str | None:
+    """What the last <answer> tags hold, stripped: several scorers take a point off for a stray space."""
+    found = re.findall(r"<answer>(.*?)</answer>", text.split("</think>")[-1], re.DOTALL)
+    return found[-1].strip() if found else None
+
+
+class JsonLinesTask:
+    """A file of {"question": ..., "answer": ...} lines, checked with math-verify; the last tenth is held out."""
+
+    def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier):
+        self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, [path.stem]
+        rows = read_questions(path)
+        random.Random(seed).shuffle(rows)
+        held_out = max(1, len(rows) // 10)
+        self.rows = {"train": rows[:-held_out], "held-out": rows[-held_out:]}
+
+    def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
+        rows = self.rows[split]
+        row = rows[number % len(rows)]
+        return Problem(self.tiers[0], row["question"] + BOXED_FORMAT, row)
+
+    def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
+        return self.verifier.score([("math", text, {"answer": p.entry["answer"]}) for p, text in answers])
+
+
+def read_questions(path: Path) -> list[dict[str, str]]:
+    """Question/answer pairs of a JSON-lines file.  Raises UserError that names the first broken line."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read {path}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            rows.append({"question": str(row["question"]), "answer": str(row["answer"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f'{path}, line {number} is not an object with "question" and "answer" ({error!r}): mend or remove it'
+            ) from error
+    if len(rows) < 2:
+        raise UserError(f"{path} holds {len(rows)} problems: at least 2 are needed, one of them to hold out")
+    return rows
+
+
+def load_task(config: Any, stop_ids: list[int]) -> Task:
+    """The task that --task names."""
+    if config.task == "laptop":
+        return LaptopTask(config.seed, stop_ids)
+    verifier = Verifier()
+    if config.task.endswith(".jsonl"):
+        return JsonLinesTask(Path(config.task), config.seed, stop_ids, verifier)
+    return GymTask([name.strip() for name in config.task.split(",")], config.seed, stop_ids, verifier)

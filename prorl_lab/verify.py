@@ -1,0 +1,152 @@
+"""Verify hostile text in a child process that a wall clock kills.
+
+Model output can hang a scorer (`9**9**9**9`), eat memory, or be code: nine Reasoning Gym scorers call `eval` or sympy's
+parser on the answer.  Three walls: those scorers see only text whose syntax tree is plain arithmetic
+(`is_arithmetic`); the child has a memory limit; and the parent kills it after `SECONDS` and starts a new one.  An item
+that was killed or raised scores 0 and is counted (`timeouts`, `errors`), apart from wrong answers.
+"""
+
+import ast
+import multiprocessing
+import re
+import resource
+from typing import Any
+
+SECONDS = 10.0  # per answer
+MEMORY = 4 * 2**30  # bytes of address space
+MAX_ANSWER = 500  # characters of a final answer; longer ones only serve to slow the parser down
+
+# Scorers that evaluate the answer as Python or through sympy's parser (found by reading reasoning-gym 0.1.25).
+EVALUATING_TASKS = {
+    *("string_insertion", "spiral_matrix", "binary_matrix", "n_queens"),
+    *("simple_integration", "intermediate_integration", "polynomial_multiplication", "countdown", "puzzle24"),
+}
+_FUNCTIONS = {"sin", "cos", "tan", "exp", "log", "sqrt", "asin", "acos", "atan", "sinh", "cosh", "tanh"}
+_PLAIN = (
+    ast.Expression, ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.Name, ast.Call, ast.Load,
+    ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub, ast.UAdd,
+)  # fmt: skip
+
+
+def is_arithmetic(text: str) -> bool:
+    """Whether text is one expression of literals, lists, + - * / **, short names and elementary functions.
+
+    >>> is_arithmetic("[1, 2]"), is_arithmetic("x**2/2 + exp(x)"), is_arithmetic("__import__('os')")
+    (True, True, False)
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+    names = [node.id for node in nodes if isinstance(node, ast.Name)]
+    return (
+        all(isinstance(node, _PLAIN) for node in nodes)
+        and all(isinstance(func, ast.Name) and func.id in _FUNCTIONS for func in calls)
+        and all(name in _FUNCTIONS or re.fullmatch(r"[A-Za-z]{1,2}", name) for name in names)
+    )
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What the last \boxed{...} holds, braces matched.
+
+    >>> last_boxed(r"first \boxed{1}, then \boxed{\frac{1}{2}}")
+    '\\frac{1}{2}'
+    """
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for position in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start + 7 : position]
+    return None
+
+
+def score_gym(answer: str | None, reference: dict) -> float:
+    """Reasoning Gym's own score; 0 for a missing answer, or one that its scorer must not evaluate."""
+    import reasoning_gym
+
+    name = reference["task"]
+    if answer is None or (name in EVALUATING_TASKS and not (len(answer) <= MAX_ANSWER and is_arithmetic(answer))):
+        return 0.0
+    scorer = reasoning_gym.get_score_answer_fn(name)
+    return min(1.0, max(0.0, float(scorer(answer, reference["entry"]))))
+
+
+def score_math(text: str, reference: dict) -> float:
+    r"""1 if math-verify finds the last \boxed answer after </think> equal to the reference, else 0."""
+    from math_verify import parse, verify
+
+    answer = last_boxed(text.split("</think>")[-1])
+    if answer is None or len(answer) > MAX_ANSWER:
+        return 0.0
+    # Unboxed LaTeX loses a fifth of the references to the parser, so both sides are boxed.
+    return float(verify(parse(f"\\boxed{{{reference['answer']}}}"), parse(f"\\boxed{{{answer}}}")))
+
+
+_SCORERS = {"gym": score_gym, "math": score_math}
+
+
+def _serve(connection: Any) -> None:
+    """The child: score items until the parent hangs up."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    while True:
+        try:
+            kind, answer, reference = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(("ok", _SCORERS[kind](answer, reference)))
+        except Exception as error:  # noqa: BLE001  whatever a scorer trips over in hostile text is this item's score, not a crash
+            connection.send(("error", repr(error)))
+
+
+class Verifier:
+    """One killable worker.  `score` keeps the order; `timeouts` and `errors` count what was not merely wrong."""
+
+    def __init__(self, seconds: float = SECONDS):
+        self.seconds, self.timeouts, self.errors = seconds, 0, 0
+        self.process: Any = None
+        self.connection: Any = None
+
+    def score(self, items: list[tuple[str, str | None, dict]]) -> list[float]:
+        return [self._score_one(item) for item in items]
+
+    def _score_one(self, item: tuple[str, str | None, dict]) -> float:
+        if self.process is None or not self.process.is_alive():
+            self._start()
+        try:
+            self.connection.send(item)
+            if self.connection.poll(self.seconds):
+                status, value = self.connection.recv()
+                if status == "ok":
+                    return value
+                self.errors += 1
+                return 0.0
+            self.timeouts += 1
+        except (EOFError, OSError):  # the worker died, of memory most likely
+            self.errors += 1
+        self.close()
+        return 0.0
+
+    def _start(self) -> None:
+        # A fresh interpreter: forking one that holds a model and threads of torch can deadlock.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.connection.send(("math", "\\boxed{1}", {"answer": "1"}))  # imports take seconds: not at an answer's cost
+        if not self.connection.poll(120):
+            raise RuntimeError("the verifier process did not start within two minutes")
+        self.connection.recv()
+
+    def close(self) -> None:
+        """Kill the worker; the next `score` starts another."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.connection.close()
+        self.process = None

@@ -1,0 +1,741 @@
+"""ProRL in one file: GRPO that can keep improving for thousands of steps.
+
+GRPO samples G answers per prompt, scores them, and makes the better ones of each group more likely.
+Run long enough it stalls: the policy turns deterministic and stops exploring, or it is held back by
+its distance to a reference that never moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what
+keeps it going: a clip range wider above than below, token-level loss, dynamic sampling, hot rollouts
+(temperature 1.2), and a small KL penalty to a reference that is now and then RESET to the policy.
+
+    make mini                                             a tiny model on a CPU, in minutes
+    python prorl_mini.py --help                           every setting
+    python prorl_mini.py --no-reset --kl-coef 0 --eps-high 0.2 --no-dynamic-sampling --loss-level sample
+                                                          plain GRPO is ProRL with flags off
+    python prorl_mini.py --model DIR --task leg_counting  a Hugging Face model on one GPU
+
+Read from top to bottom.  The nine stages stand in the order in which a training step runs them,
+
+    prompts -> rollout -> reward -> advantage -> logprobs -> loss -> step -> reset -> eval
+
+and `train` at the end calls them in that order.  Shapes are written with these letters:
+
+    P prompts   G answers per prompt   B answers in a batch   T tokens   N answer tokens   V vocabulary
+"""
+
+import copy
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+from transformers import DynamicCache
+
+from prorl_lab import cli, models, report, tasks
+from prorl_lab.errors import UserError
+from prorl_lab.ledger import Ledger
+from prorl_lab.run_folder import GracefulStop, RunFolder
+
+
+@dataclass
+class Config:
+    """Every setting of a run.  None takes the default of the kind of model, laptop or other (`prorl_lab.cli`)."""
+
+    model: str = "laptop"  # "laptop", or a Hugging Face name or folder
+    task: str | None = None  # "laptop", Reasoning Gym names joined by commas, or a .jsonl of question and answer
+    out: str | None = None  # the run folder; default runs/<date>-mini
+    resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32
+    threads: int | None = None  # of torch, on a CPU; 0: torch's own choice
+    base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
+    steps: int | None = None
+    max_seconds: float | None = None  # end training early, after this many seconds of steps
+    save_every: int = 20
+    # rollout
+    prompts_per_step: int | None = None  # P
+    answers_per_prompt: int = 16  # G
+    temperature: float = 1.2  # of sampling AND scoring; there is no top-p or top-k, see `rollout`
+    max_new_tokens: int | None = None
+    rollout_batch: int | None = None  # answers written side by side
+    dynamic_sampling: bool = True
+    max_rounds: int = 4  # cap on the generation rounds of one step
+    # reward and loss
+    binary_reward: bool | None = None  # partly right earns 0; otherwise the task's own score in [0, 1]
+    zero_truncated: bool = False  # an answer cut off by max_new_tokens earns 0
+    updates_per_step: int = 4
+    microbatch_tokens: int | None = None
+    eps_low: float = 0.2
+    eps_high: float = 0.4
+    loss_level: Literal["token", "sample"] = "token"
+    kl_kind: Literal["k1", "k2", "k3"] = "k3"
+    kl_coef: float | None = None
+    learning_rate: float | None = None
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    gradient_checkpointing: bool | None = None
+    max_bad_steps: int = 5  # give up after so many in a row without contrast, or with a loss that is not finite
+    # reset
+    reset: bool = True
+    reset_every: int | None = None  # steps; 0: only when validation stalls
+    reset_on_stall: int = 0  # evaluations in a row without a new best; 0: only on the fixed interval
+    reset_min_spacing: int = 20
+    reset_keeps_optimizer: bool = False
+    # eval
+    eval_every: int | None = None  # 0: never
+    eval_prompts: int | None = None  # per tier, for the validation score
+    eval_answers: int = 4
+    eval_temperature: float | None = None
+    boundary_prompts: int | None = None  # per tier, for pass@k of base, middle and final; 0: skip
+    boundary_answers: int | None = None
+
+
+@dataclass
+class State:
+    """What a run changes besides weights; saved with them."""
+
+    step: int = 0
+    cursor: int = 0  # number of the next training problem
+    surplus: deque = field(default_factory=deque)  # groups generated and not yet trained on
+    last_reset: int = 0
+    resets: int = 0
+    bad_steps: int = 0  # in a row
+    any_contrast: bool = False  # has any group ever been fit to train on
+    seconds: float = 0.0
+    history: list = field(default_factory=list)  # (step, validation score)
+    boundary: dict = field(default_factory=dict)  # "base" | "middle" | "final" -> tier -> pass@k
+
+
+@dataclass
+class Run:
+    """Everything that `train` works with, under one name."""
+
+    config: Config
+    policy: Any  # Hugging Face causal LM
+    reference: Any  # frozen copy of an earlier policy
+    optimizer: torch.optim.Optimizer
+    tokenizer: Any
+    task: tasks.Task
+    generator: torch.Generator  # of training rollouts alone
+    folder: RunFolder
+    state: State = field(default_factory=State)
+
+
+# ============================================================================ 1. prompts
+
+
+@dataclass
+class Sample:
+    """One answer and what each stage adds to it.  Plain lists of ids; `make_batch` alone pads."""
+
+    prompt: list[int]
+    answer: list[int]  # ends in EOS unless it was cut off
+    truncated: bool = False
+    reward: float = 0.0  # raw, before shaping
+    advantage: float = 0.0
+    old_logp: Tensor | None = None  # (answer length,) under the policy that wrote it
+    ref_logp: Tensor | None = None  # (answer length,) under the reference
+    entropy: float = 0.0  # summed over the answer's tokens
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def draw_prompts(run: Run, count: int) -> tuple[list[tasks.Problem], list[list[int]]]:
+    """The next `count` training problems, and the ids of their prompts.
+
+    A problem is a pure function of its number, so one integer in the checkpoint is the whole state of the data.
+    """
+    problems = [run.task.problem("train", run.state.cursor + i) for i in range(count)]
+    run.state.cursor += count
+    return problems, [encode_prompt(run, problem) for problem in problems]
+
+
+def encode_prompt(run: Run, problem: tasks.Problem) -> list[int]:
+    """Ids of a prompt: as a user's turn where the tokenizer has a chat template, else as it stands."""
+    if run.tokenizer.chat_template is None:
+        ids = run.tokenizer(problem.prompt)["input_ids"]
+    else:
+        chat = [{"role": "user", "content": problem.prompt}]
+        ids = list(run.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+    cli.check_prompt_fits(ids, run.policy.config, run.config.max_new_tokens)
+    return ids
+
+
+# ============================================================================ 2. rollout
+
+
+@torch.no_grad()
+def rollout(
+    policy: Any,
+    prompts: list[list[int]],
+    num_answers: int,
+    max_new_tokens: int,
+    temperature: float,
+    stop_ids: list[int],
+    generator: torch.Generator,
+) -> list[list[int]]:
+    """Sample `num_answers` answers to each prompt -> len(prompts) * num_answers lists of ids, EOS included.
+
+    Tokens come from the whole softmax(logits / temperature).  Cutting its tail (top-p, top-k) would make the
+    sampler another distribution than the one `token_logprobs` scores, and bias every ratio that follows.
+    """
+    device = policy.device
+    width = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), width, dtype=torch.long, device=device)  # padded on the left, so that
+    seen = torch.zeros_like(ids)  # all prompts end in the same column and the answers start in the next
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
+        seen[row, width - len(prompt) :] = 1
+
+    cache = DynamicCache(config=policy.config)
+    logits = _next_token_logits(policy, ids, seen, cache).repeat_interleave(num_answers, 0)  # (B, V)
+    cache.batch_repeat_interleave(num_answers)  # each prompt is read once, not G times
+    seen = seen.repeat_interleave(num_answers, 0)
+
+    answers: list[list[int]] = [[] for _ in range(len(prompts) * num_answers)]
+    writing = torch.arange(len(answers), device=device)  # the answers that are not finished yet
+    stop = torch.tensor(stop_ids, device=device)
+    for length in range(1, max_new_tokens + 1):
+        token = torch.multinomial(F.softmax(logits / temperature, -1), 1, generator=generator)  # (rows, 1)
+        for row, value in zip(writing.tolist(), token[:, 0].tolist(), strict=True):
+            answers[row].append(value)
+        unfinished = ~torch.isin(token[:, 0], stop)
+        if length == max_new_tokens or not unfinished.any():
+            break
+        if not unfinished.all():  # drop finished rows, or all would pay for the longest answer
+            keep = unfinished.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            writing, token, seen = writing[keep], token[keep], seen[keep]
+        seen = F.pad(seen, (0, 1), value=1)
+        logits = _next_token_logits(policy, token, seen, cache)
+    return answers
+
+
+def _next_token_logits(policy: Any, ids: Tensor, seen: Tensor, cache: DynamicCache) -> Tensor:
+    """Read `ids` (rows, new tokens) after what the cache holds -> logits (rows, V) of the token that follows."""
+    positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # padding takes no position
+    out = policy(
+        input_ids=ids,
+        attention_mask=seen,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return out.logits[:, -1].float()
+
+
+def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, generator) -> Iterator[list]:
+    """`rollout`, at most `rollout_batch` answers side by side; yields the answers of one prompt after the other."""
+    per_call = max(1, run.config.rollout_batch // num_answers)
+    limit, stop_ids = run.config.max_new_tokens, run.task.stop_ids
+    for start in tqdm(range(0, len(prompts), per_call), "rollout", leave=False, disable=len(prompts) <= per_call):
+        some = prompts[start : start + per_call]
+        answers = rollout(run.policy, some, num_answers, limit, temperature, stop_ids, generator)
+        yield from (answers[i : i + num_answers] for i in range(0, len(answers), num_answers))
+
+
+# ============================================================================ 3. reward
+
+
+def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[list[int]]]) -> list[list[float]]:
+    """Verify every answer: P problems, P x G answers -> P x G raw rewards in [0, 1]."""
+    decode = run.tokenizer.decode
+    flat = [
+        (problem, decode(answer, skip_special_tokens=True))
+        for problem, group in zip(problems, answers, strict=True)
+        for answer in group
+    ]
+    scores = iter(run.task.score(flat))
+    return [[next(scores) for _ in group] for group in answers]
+
+
+def has_contrast(rewards: Tensor, tol: float = 1e-6) -> Tensor:
+    """Which groups can teach anything: (P, G) raw rewards -> (P,) bool.
+
+    Where all answers earn the same, every advantage is 0.  Compared by range and not by `std() > 0`, because the
+    standard deviation of sixteen equal floats may come out as 1e-9.
+
+    >>> has_contrast(torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.1, 0.1]]))
+    tensor([ True, False, False])
+    """
+    return rewards.amax(-1) - rewards.amin(-1) > tol
+
+
+def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
+    """Dynamic sampling with refill (ProRL 2.3, after DAPO 3.2): up to P groups with contrast for this step.
+
+    Groups without contrast are dropped and replaced from fresh prompts.  Groups beyond P wait in `state.surplus` for
+    the next step; their old log-probs are those of the policy that wrote them.  At the cap of `max_rounds` the step
+    trains on what there is.  Without dynamic sampling: one round, nothing dropped.
+    """
+    config, surplus, ledger = run.config, run.state.surplus, Ledger()
+    want = config.prompts_per_step
+    for _ in range(config.max_rounds if config.dynamic_sampling else 1):
+        if len(surplus) >= want:
+            break
+        problems, prompts = draw_prompts(run, want)
+        with ledger.clock("generate"):
+            answers = list(rollout_all(run, prompts, config.answers_per_prompt, config.temperature, run.generator))
+        with ledger.clock("reward"):
+            rewards = torch.tensor(score_answers(run, problems, answers))  # (P, G)
+        if config.binary_reward:
+            rewards = (rewards >= 1).float()
+        keep = has_contrast(rewards) | (not config.dynamic_sampling)
+        for i, problem in enumerate(problems):
+            cut = [answer[-1] not in run.task.stop_ids for answer in answers[i]]
+            columns = zip(answers[i], cut, rewards[i].tolist(), strict=True)
+            group = [Sample(prompts[i], *column) for column in columns]
+            ledger.add(problem.tier, group, bool(keep[i]))
+            if keep[i]:
+                surplus.append(group)
+    return [surplus.popleft() for _ in range(min(want, len(surplus)))], ledger
+
+
+# ============================================================================ 4. advantage
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """How much better than its group an answer is: (P, G) -> (P, G), (r - mean) / (std + 1e-6).
+
+    ProRL eq. 2; std with Bessel's correction (ddof = 1), as in the code base the paper trained with.  A group without
+    contrast gives exact zeros, not rounding noise divided by 1e-6.
+
+    >>> group_advantages(torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.5, 0.5]])).round(decimals=3)
+    tensor([[ 0.8660, -0.8660, -0.8660,  0.8660],
+            [ 0.0000,  0.0000,  0.0000,  0.0000]])
+    """
+    centered = rewards - rewards.mean(-1, keepdim=True)
+    advantages = centered / (rewards.std(-1, keepdim=True) + 1e-6)
+    return torch.where(has_contrast(rewards)[:, None], advantages, torch.zeros_like(advantages))
+
+
+def add_advantages(groups: list[list[Sample]], zero_truncated: bool) -> None:
+    """Shape the rewards, then compare each answer with its group.
+
+    Shaping comes AFTER the filter of `collect_groups`: a penalty before it would decide which groups survive.
+    """
+    rewards = torch.tensor([[0.0 if zero_truncated and s.truncated else s.reward for s in group] for group in groups])
+    for group, row in zip(groups, group_advantages(rewards).tolist(), strict=True):
+        for sample, advantage in zip(group, row, strict=True):
+            sample.advantage = advantage
+
+
+# ============================================================================ 5. logprobs
+
+
+def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    """Log-prob of the given ids under softmax(logits / temperature): (B, T, V), (B, T) -> (B, T).
+
+    The temperature must be the sampler's.  Sampling at 1.2 and scoring at 1.0 makes even the first update off-policy.
+
+    >>> token_logprobs(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[1]]), 1.2).exp()
+    tensor([[0.5000]])
+    """
+    logits = logits / temperature
+    return logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(-1)
+
+
+def token_entropy(logits: Tensor, temperature: float) -> Tensor:
+    """Entropy in nats of softmax(logits / temperature): (B, T, V) -> (B, T)."""
+    logp = F.log_softmax(logits / temperature, -1)
+    return -(logp.exp() * logp).sum(-1)
+
+
+def make_batch(samples: list[Sample], device: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Pad on the right: B samples -> ids (B, T), attention (B, T), mask (B, T) that is True on answer tokens.
+
+    EOS is part of the answer and so of the mask: a policy that is not trained on stopping never learns to stop.
+    """
+    width = max(map(len, samples))
+    ids = torch.zeros(len(samples), width, dtype=torch.long)
+    attention = torch.zeros(len(samples), width, dtype=torch.long)
+    mask = torch.zeros(len(samples), width, dtype=torch.bool)
+    for row, s in enumerate(samples):
+        ids[row, : len(s)] = torch.tensor(s.prompt + s.answer)
+        attention[row, : len(s)] = 1
+        mask[row, len(s.prompt) : len(s)] = True
+    return ids.to(device), attention.to(device), mask.to(device)
+
+
+def split_microbatches(samples: list[Sample], max_tokens: int) -> list[list[Sample]]:
+    """Cut into micro-batches of at most `max_tokens` padded tokens (one sample may exceed it alone).
+
+    Sorted by length so that little is padding.  How the cut falls can't change the gradient: see `policy_loss`.
+    """
+    batches: list[list[Sample]] = []
+    for sample in sorted(samples, key=len, reverse=True):
+        if not batches or len(batches[-1][0]) * (len(batches[-1]) + 1) > max_tokens:
+            batches.append([])
+        batches[-1].append(sample)
+    return batches
+
+
+def answer_logprobs(
+    model: Any, ids: Tensor, attention: Tensor, mask: Tensor, temperature: float, with_entropy: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Log-probs (and entropies) of the answer tokens: (B, T) inputs -> (B, T), (B, T), zero outside the mask.
+
+    The head is the largest matrix of a small model: logits of 8,192 tokens over 151,936 words take 5 GB.  So it is
+    applied to the N answer positions only, in chunks whose logits are recomputed in the backward pass.
+    """
+    hidden = model.base_model(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
+    before = hidden[:, :-1][mask[:, 1:]]  # (N, D): what the model knew just before each answer token
+    target = ids[:, 1:][mask[:, 1:]]  # (N,)
+    head = model.get_output_embeddings()
+
+    def score(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        logits = head(h).float() if h.dtype != torch.float64 else head(h)
+        entropy = token_entropy(logits.detach(), temperature) if with_entropy else torch.zeros_like(logits[:, 0])
+        return token_logprobs(logits[None], t[None], temperature)[0], entropy
+
+    chunk = max(256, 2**26 // head.weight.shape[0])  # about 256 MB of float32 logits
+    parts = [
+        checkpoint(score, h, t, use_reentrant=False) if torch.is_grad_enabled() and len(target) > chunk else score(h, t)
+        for h, t in zip(before.split(chunk), target.split(chunk), strict=True)
+    ]
+    logp, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
+    where = mask.clone()
+    where[:, 0] = False
+    blank = torch.zeros(ids.shape, dtype=logp.dtype, device=ids.device)
+    return blank.masked_scatter(where, logp), blank.masked_scatter(where, entropy)
+
+
+@torch.no_grad()
+def score_samples(model: Any, samples: list[Sample], config: Config, with_entropy: bool = False) -> Iterator[tuple]:
+    """Log-probs without a gradient: yields (sample, (answer length,) log-probs, (answer length,) entropies)."""
+    for batch in split_microbatches(samples, config.microbatch_tokens):
+        ids, attention, mask = make_batch(batch, model.device)
+        logp, entropy = answer_logprobs(model, ids, attention, mask, config.temperature, with_entropy)
+        for row, sample in enumerate(batch):
+            yield sample, logp[row][mask[row]].cpu(), entropy[row][mask[row]].cpu()
+
+
+def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
+    """Old log-probs of all that was just written, surplus included, and reference log-probs of what is trained on.
+
+    The old ones are recomputed and not taken from the sampler, so that the first update's ratio is exactly 1.  They
+    are computed once: a surplus group keeps those of the policy that wrote it.
+    """
+    new = [s for group in [*groups, *run.state.surplus] for s in group if s.old_logp is None]
+    for sample, logp, entropy in score_samples(run.policy, new, run.config, with_entropy=True):
+        sample.old_logp, sample.entropy = logp, entropy.sum().item()
+    if run.config.kl_coef > 0:
+        everything = [sample for group in groups for sample in group]
+        for sample, logp, _ in score_samples(run.reference, everything, run.config):
+            sample.ref_logp = logp
+
+
+# ============================================================================ 6. loss
+
+
+def policy_loss(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    num_tokens: int | Tensor,
+    eps_low: float = 0.2,
+    eps_high: float = 0.4,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The clipped surrogate, token level: (B, T) log-probs -> scalar to MINIMISE, and detached sums.
+
+        loss = - 1/num_tokens * sum over answer tokens of min(ratio * A, clip(ratio, 1 - eps_low, 1 + eps_high) * A)
+
+    ProRL eq. 1-3 (decoupled clip from DAPO, eq. 10), ratio = exp(logp - old_logp).  The upper bound is the wider one:
+    a token of probability 0.01 may rise to 0.014 and not just 0.012, which keeps rare tokens alive.
+    `min` makes the bound one-sided: a move in the wrong direction is never clipped.
+
+    advantages: (B, 1) or (B, T).  mask: (B, T), bool, or float weights per token (`token_weights`); what lies outside
+    it may be garbage.  num_tokens: answer tokens of the WHOLE mini-batch, over all micro-batches (and ranks).  So
+    losses of micro-batches add up to the loss of the mini-batch, and the gradient does not depend on the cut.
+
+    >>> loss, sums = policy_loss(torch.tensor([[0.5]]).log(), torch.tensor([[0.25]]).log(),
+    ...                          torch.tensor([[1.0]]), torch.tensor([[True]]), 1)
+    >>> round(loss.item(), 3), sums["clip_high"].item()   # ratio 2 is cut to 1.4
+    (-1.4, 1)
+    """
+    inside = mask > 0
+    # `where` before `exp`: exp of garbage is inf, and the gradient of inf * 0 is NaN.
+    log_ratio = torch.where(inside, logp - old_logp, torch.zeros_like(logp)).clamp(-20, 20)
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - eps_low, 1 + eps_high)
+    surrogate = torch.minimum(ratio * advantages, clipped * advantages)
+    loss = -(surrogate * mask).sum() / num_tokens
+    with torch.no_grad():
+        sums = {
+            "clip_high": ((ratio > 1 + eps_high) & (advantages > 0) & inside).sum(),
+            "clip_low": ((ratio < 1 - eps_low) & (advantages < 0) & inside).sum(),
+            "tokens": inside.sum(),
+        }
+    return loss, sums
+
+
+def token_weights(mask: Tensor, num_tokens: int, num_answers: int, level: str) -> Tensor:
+    """Weights that turn the token-level mean into the asked one: (B, T) bool -> (B, T) float.
+
+    "token": each token of the mini-batch counts the same, so long answers weigh more (DAPO, Dr. GRPO).
+    "sample": each answer counts the same (the original GRPO), so a token of a long answer weighs less.
+    """
+    weights = mask.to(torch.float32)
+    if level == "sample":
+        weights = weights * num_tokens / (num_answers * weights.sum(-1, keepdim=True).clamp(min=1))
+    return weights
+
+
+def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
+    """Per-token estimate of KL(policy || reference) from the policy's own samples: (B, T), (B, T) -> (B, T).
+
+    With d = ref_logp - logp (Schulman 2020, "Approximating KL divergence"):
+        k1 = -d            unbiased value; its gradient is 0 on average, so useless as a loss
+        k2 = d^2 / 2       biased value; right gradient of KL(policy || reference) on-policy
+        k3 = e^d - d - 1   unbiased value, never negative; gradient of KL(reference || policy)
+    d is clamped to +-10 before the exp: e^d of one token must not drown the batch.
+
+    >>> kl_estimate(torch.tensor([0.5]).log(), torch.tensor([0.25]).log(), "k3").round(decimals=4)
+    tensor([0.1931])
+    """
+    d = (ref_logp - logp).clamp(-10, 10)
+    if kind == "k1":
+        return -d
+    if kind == "k2":
+        return d**2 / 2
+    if kind == "k3":
+        return d.exp() - d - 1
+    raise ValueError(f"kl kind is k1, k2 or k3, not {kind!r}")
+
+
+# ============================================================================ 7. step
+
+
+def update(run: Run, samples: list[Sample]) -> dict[str, float]:
+    """One optimizer step on one mini-batch; skipped, and counted, where the loss or gradient is not finite."""
+    config, policy = run.config, run.policy
+    num_tokens = sum(len(s.answer) for s in samples)  # of the whole mini-batch: see `policy_loss`
+    sums = dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "tokens"), 0.0)
+    for batch in split_microbatches(samples, config.microbatch_tokens):
+        ids, attention, mask = make_batch(batch, policy.device)
+        logp, _ = answer_logprobs(policy, ids, attention, mask, config.temperature)
+        old_logp = torch.zeros_like(logp).masked_scatter(mask, torch.cat([s.old_logp for s in batch]).to(logp))
+        advantages = torch.tensor([[s.advantage] for s in batch]).to(logp)  # (B, 1)
+        weights = token_weights(mask, num_tokens, len(samples), config.loss_level).to(logp)
+        loss, stats = policy_loss(logp, old_logp, advantages, weights, num_tokens, config.eps_low, config.eps_high)
+        if config.kl_coef > 0:
+            ref_logp = torch.zeros_like(logp).masked_scatter(mask, torch.cat([s.ref_logp for s in batch]).to(logp))
+            kl = (kl_estimate(logp, ref_logp, config.kl_kind) * weights).sum() / num_tokens
+            loss = loss + config.kl_coef * kl
+            stats["kl"] = kl.detach()
+        loss.backward()
+        for key, value in {**stats, "loss": loss.detach()}.items():
+            sums[key] += value.item()
+    grad_norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.grad_clip).item()
+    finite = math.isfinite(sums["loss"]) and math.isfinite(grad_norm)
+    if finite:
+        run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return {**sums, "grad_norm": grad_norm, "skipped": float(not finite)}
+
+
+def update_all(run: Run, groups: list[list[Sample]]) -> dict[str, float]:
+    """`updates_per_step` updates over mini-batches of whole groups; the clip acts from the second on."""
+    size = math.ceil(len(groups) / run.config.updates_per_step)
+    parts = [groups[i : i + size] for i in range(0, len(groups), size)]
+    results = [update(run, [sample for group in part for sample in group]) for part in parts]
+    total = {key: sum(result[key] for result in results) for key in results[0]}
+    return {
+        **{key: total[key] / len(results) for key in ("loss", "kl", "grad_norm")},
+        **{key: total[key] / total["tokens"] for key in ("clip_low", "clip_high")},
+        "skipped_updates": int(total["skipped"]),
+    }
+
+
+# ============================================================================ 8. reset
+
+
+def should_reset(step: int, last_reset: int, history: list[tuple[int, float]], config: Config) -> str | None:
+    """Why the reference should be reset now, or None.  history: (step, validation score), oldest first.
+
+    The paper resets "when validation stagnates or degrades" and gives no number (2.3.1); both rules here are choices.
+    """
+    since = step - last_reset
+    if not config.reset or since < config.reset_min_spacing:
+        return None
+    if config.reset_every and since >= config.reset_every:
+        return f"{since} steps since the last reset"
+    recent = [score for at, score in history if at > last_reset]
+    earlier = [score for at, score in history if at <= last_reset]
+    patience = config.reset_on_stall
+    if patience and len(recent) >= patience:
+        best_before = max(earlier + recent[:-patience], default=-math.inf)
+        if max(recent[-patience:]) <= best_before:
+            return f"no new best in {patience} evaluations"
+    return None
+
+
+@torch.no_grad()
+def reset_reference(policy: Any, reference: Any, optimizer: Any, keep_optimizer: bool = False) -> None:
+    """ProRL's reset (2.3.1): the reference becomes a hard copy of the policy, and the optimizer starts afresh.
+
+    Afterwards KL is exactly 0 and the penalty pulls towards the new policy instead of the old base.  Adam's moments
+    belong to a loss that no longer exists; ProRL clears them, ProRLv2 keeps them (`keep_optimizer`).
+    """
+    for ours, theirs in zip(reference.parameters(), policy.parameters(), strict=True):
+        ours.copy_(theirs)
+    for ours, theirs in zip(reference.buffers(), policy.buffers(), strict=True):
+        ours.copy_(theirs)
+    if not keep_optimizer:
+        optimizer.state.clear()
+
+
+# ============================================================================ 9. eval
+
+
+def pass_at_k(n: Any, c: Any, k: Any) -> Any:
+    """Chance that at least one of k answers is right, from c right ones among n: 1 - C(n-c, k) / C(n, k).
+
+    Unbiased (Chen et al. 2021, arXiv 2107.03374, eq. 1); 1 - (1 - c/n)^k is not.  Numbers or arrays; k <= n.
+
+    >>> float(pass_at_k(4, 1, 2)), pass_at_k(4, np.array([0, 4]), 4).tolist()
+    (0.5, [0.0, 1.0])
+    """
+    if np.any(np.asarray(k) > np.asarray(n)):
+        raise ValueError(f"pass@k needs k <= n, got k={k} and n={n}")
+    return np.vectorize(lambda n, c, k: 1.0 - math.comb(n - c, k) / math.comb(n, k), otypes=[float])(n, c, k)
+
+
+def evaluate(run: Run, prompts: int, answers: int, seed: int) -> dict[str, np.ndarray]:
+    """Answer held-out prompts of every tier -> tier: (prompts, answers) bool, is it right (raw score 1)?
+
+    Draws from a generator of its own, so that evaluating more or less often does not change the training run.
+    """
+    generator = torch.Generator(run.policy.device).manual_seed(seed)
+    right = {}
+    for tier in tqdm(run.task.tiers, "evaluate", leave=False):
+        problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
+        encoded = [encode_prompt(run, problem) for problem in problems]
+        written = rollout_all(run, encoded, answers, run.config.eval_temperature, generator)
+        right[tier] = np.array(score_answers(run, problems, list(written))) >= 1
+    return right
+
+
+def validate(run: Run) -> None:
+    """pass@1 on held-out prompts, averaged over tiers: the score that `should_reset` watches."""
+    right = evaluate(run, run.config.eval_prompts, run.config.eval_answers, run.config.seed)
+    tiers = {tier: float(rows.mean()) for tier, rows in right.items()}
+    run.state.history.append((run.state.step, float(np.mean(list(tiers.values())))))
+    run.folder.event("evaluation", step=run.state.step, score=run.state.history[-1][1], tiers=tiers)
+
+
+def measure_boundary(run: Run, name: str) -> None:
+    """pass@k by tier, once for each of base, middle and final; all three see the same held-out prompts."""
+    if run.config.boundary_prompts == 0 or name in run.state.boundary:
+        return
+    right = evaluate(run, run.config.boundary_prompts, run.config.boundary_answers, run.config.seed + 1)
+    run.state.boundary[name] = {tier: pass_at_k_table(rows) for tier, rows in right.items()}
+    run.folder.event("boundary", step=run.state.step, name=name, tiers=run.state.boundary[name])
+
+
+def pass_at_k_table(right: np.ndarray) -> dict[str, Any]:
+    """(prompts, n) bool -> pass@k for k = 1, 2, 4, ... n, each with its 95 % bootstrap band over prompts."""
+    prompts, n = right.shape
+    ks = [2**i for i in range(n.bit_length()) if 2**i <= n]
+    per_prompt = np.stack([pass_at_k(n, right.sum(1), k) for k in ks], axis=1)  # (prompts, len(ks))
+    low, high = report.bootstrap_band(per_prompt)
+    columns = {"pass@k": per_prompt.mean(0), "low": low, "high": high}
+    table = {key: {str(k): float(v) for k, v in zip(ks, values, strict=True)} for key, values in columns.items()}
+    return {"pass@1": table["pass@k"]["1"], **table, "prompts": prompts, "samples": n}
+
+
+# ============================================================================ the run
+
+
+def train_step(run: Run) -> None:
+    """Stages 1 to 7 once; one line on the screen and one object in metrics.jsonl."""
+    state, start = run.state, time.perf_counter()
+    groups, ledger = collect_groups(run)  # prompts, rollout, reward
+    usable = any(s.reward != group[0].reward for group in groups for s in group)
+    stats = dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "grad_norm", "skipped_updates"), 0)
+    if usable:  # an empty batch is a logged step without an update
+        add_advantages(groups, run.config.zero_truncated)
+        with ledger.clock("logprobs"):
+            add_logprobs(run, groups)
+        with ledger.clock("update"):
+            stats = update_all(run, groups)
+    state.any_contrast |= usable
+    state.bad_steps = 0 if usable and not stats["skipped_updates"] else state.bad_steps + 1
+    state.step += 1
+    seconds = time.perf_counter() - start
+    state.seconds += seconds
+    run.folder.metrics({"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
+                        "resets": state.resets, "seconds": seconds})  # fmt: skip
+
+
+def train(config: Config) -> dict:
+    """Run, or resume, a whole training run -> what `summary.json` holds.  Raises UserError on bad input."""
+    run = start_run(cli.resolve(config))
+    config, state, folder = run.config, run.state, run.folder
+    with folder, GracefulStop() as stop, models.autocast(config):
+        if state.step == 0:
+            measure_boundary(run, "base")
+            if config.eval_every:
+                validate(run)
+            folder.save(run)  # from here on, whatever happens can be resumed
+        folder.say(report.LEGEND)
+        while state.step < config.steps and state.seconds < (config.max_seconds or math.inf):
+            train_step(run)
+            if config.eval_every and state.step % config.eval_every == 0:
+                validate(run)
+            reason = should_reset(state.step, state.last_reset, state.history, config)
+            if reason:
+                reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
+                state.last_reset, state.resets = state.step, state.resets + 1
+                folder.event("reset", step=state.step, resets=state.resets, reason=reason)
+            if state.step == config.steps // 2:
+                measure_boundary(run, "middle")
+            gave_up = state.bad_steps >= config.max_bad_steps
+            if stop.requested or gave_up or state.step % config.save_every == 0:
+                folder.save(run)
+            if gave_up:
+                raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
+            if stop.requested:
+                raise KeyboardInterrupt
+        measure_boundary(run, "final")
+        folder.save(run)
+    folder.export(run.policy, run.tokenizer, "last")
+    if not state.any_contrast:
+        raise UserError(cli.explain_bad_steps(config, False, folder.path))
+    return folder.finish(state)
+
+
+def start_run(config: Config) -> Run:
+    """Load the model and the task; a fresh run folder, or the state of the one to resume."""
+    folder = RunFolder(config)
+    torch.set_num_threads(config.threads)
+    policy, tokenizer = models.load_policy(config)
+    reference = copy.deepcopy(policy).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))
+    generator = torch.Generator(policy.device).manual_seed(config.seed)
+    run = Run(config, policy, reference, optimizer, tokenizer, task, generator, folder)
+    if config.resume:
+        folder.restore(run, State, Sample)
+    else:
+        folder.export(policy, tokenizer, "base")
+    return run
+
+
+def main(args: list[str] | None = None) -> int:
+    """The command line: 0, or one sentence and 1 on bad input, or 130 after Ctrl-C."""
+    return cli.run(Config, train, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
