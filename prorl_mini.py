@@ -56,6 +56,7 @@ class Config:
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32
     threads: int | None = None  # of torch, on a CPU; 0: torch's own choice
     base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
+    warm_up_steps: int = 450  # supervised steps of the laptop model; 0: random weights
     steps: int | None = None
     max_seconds: float | None = None  # end training early, after this many seconds of steps
     save_every: int = 20
@@ -155,16 +156,12 @@ def draw_prompts(run: Run, count: int) -> tuple[list[tasks.Problem], list[list[i
     """
     problems = [run.task.problem("train", run.state.cursor + i) for i in range(count)]
     run.state.cursor += count
-    return problems, [encode_prompt(run, problem) for problem in problems]
+    return problems, [encode(run, problem) for problem in problems]
 
 
-def encode_prompt(run: Run, problem: tasks.Problem) -> list[int]:
-    """Ids of a prompt: as a user's turn where the tokenizer has a chat template, else as it stands."""
-    if run.tokenizer.chat_template is None:
-        ids = run.tokenizer(problem.prompt)["input_ids"]
-    else:
-        chat = [{"role": "user", "content": problem.prompt}]
-        ids = list(run.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+def encode(run: Run, problem: tasks.Problem) -> list[int]:
+    """Token ids of a prompt, checked to leave room for an answer."""
+    ids = tasks.prompt_ids(run.tokenizer, problem.prompt)
     cli.check_prompt_fits(ids, run.policy.config, run.config.max_new_tokens)
     return ids
 
@@ -222,15 +219,8 @@ def rollout(
 def _next_token_logits(policy: Any, ids: Tensor, seen: Tensor, cache: DynamicCache) -> Tensor:
     """Read `ids` (rows, new tokens) after what the cache holds -> logits (rows, V) of the token that follows."""
     positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # padding takes no position
-    out = policy(
-        input_ids=ids,
-        attention_mask=seen,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return out.logits[:, -1].float()
+    inputs = {"input_ids": ids, "attention_mask": seen, "position_ids": positions, "past_key_values": cache}
+    return policy(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1].float()
 
 
 def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, generator) -> Iterator[list]:
@@ -548,7 +538,9 @@ def update_all(run: Run, groups: list[list[Sample]]) -> dict[str, float]:
     """`updates_per_step` updates over mini-batches of whole groups; the clip acts from the second on."""
     size = math.ceil(len(groups) / run.config.updates_per_step)
     parts = [groups[i : i + size] for i in range(0, len(groups), size)]
+    run.policy.train(run.config.gradient_checkpointing)  # transformers checkpoints in training mode only
     results = [update(run, [sample for group in part for sample in group]) for part in parts]
+    run.policy.eval()
     total = {key: sum(result[key] for result in results) for key in results[0]}
     return {
         **{key: total[key] / len(results) for key in ("loss", "kl", "grad_norm")},
@@ -620,7 +612,7 @@ def evaluate(run: Run, prompts: int, answers: int, seed: int) -> dict[str, np.nd
     right = {}
     for tier in tqdm(run.task.tiers, "evaluate", leave=False):
         problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
-        encoded = [encode_prompt(run, problem) for problem in problems]
+        encoded = [encode(run, problem) for problem in problems]
         written = rollout_all(run, encoded, answers, run.config.eval_temperature, generator)
         right[tier] = np.array(score_answers(run, problems, list(written))) >= 1
     return right
@@ -639,19 +631,8 @@ def measure_boundary(run: Run, name: str) -> None:
     if run.config.boundary_prompts == 0 or name in run.state.boundary:
         return
     right = evaluate(run, run.config.boundary_prompts, run.config.boundary_answers, run.config.seed + 1)
-    run.state.boundary[name] = {tier: pass_at_k_table(rows) for tier, rows in right.items()}
+    run.state.boundary[name] = {tier: report.pass_at_k_table(rows, pass_at_k) for tier, rows in right.items()}
     run.folder.event("boundary", step=run.state.step, name=name, tiers=run.state.boundary[name])
-
-
-def pass_at_k_table(right: np.ndarray) -> dict[str, Any]:
-    """(prompts, n) bool -> pass@k for k = 1, 2, 4, ... n, each with its 95 % bootstrap band over prompts."""
-    prompts, n = right.shape
-    ks = [2**i for i in range(n.bit_length()) if 2**i <= n]
-    per_prompt = np.stack([pass_at_k(n, right.sum(1), k) for k in ks], axis=1)  # (prompts, len(ks))
-    low, high = report.bootstrap_band(per_prompt)
-    columns = {"pass@k": per_prompt.mean(0), "low": low, "high": high}
-    table = {key: {str(k): float(v) for k, v in zip(ks, values, strict=True)} for key, values in columns.items()}
-    return {"pass@1": table["pass@k"]["1"], **table, "prompts": prompts, "samples": n}
 
 
 # ============================================================================ the run
@@ -662,7 +643,7 @@ def train_step(run: Run) -> None:
     state, start = run.state, time.perf_counter()
     groups, ledger = collect_groups(run)  # prompts, rollout, reward
     usable = any(s.reward != group[0].reward for group in groups for s in group)
-    stats = dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "grad_norm", "skipped_updates"), 0)
+    stats = {**dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
     if usable:  # an empty batch is a logged step without an update
         add_advantages(groups, run.config.zero_truncated)
         with ledger.clock("logprobs"):

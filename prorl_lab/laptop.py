@@ -108,7 +108,7 @@ def warm_up(settings: WarmUp) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
 
     def rate(step: int) -> float:
-        return min(1.0, (step + 1) / 100) * (1 - 0.9 * step / settings.steps)
+        return min(1.0, (step + 1) / 100) * (1 - 0.9 * step / max(1, settings.steps))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     for _ in tqdm(range(settings.steps), "warm-up of the base model"):

@@ -40,7 +40,7 @@ class Ledger:
         self.tokens_wasted += 0 if kept else sum(len(s.answer) for s in group)
 
     def metrics(self, trained_on: list[list[Any]]) -> dict[str, Any]:
-        """The step's part of metrics.jsonl.  None where nothing was generated (the surplus sufficed)."""
+        """The step's part of metrics.jsonl; None where there was nothing to average."""
         trained = [s for group in trained_on for s in group]
         trained_tokens = sum(len(s.answer) for s in trained)
         return {
@@ -49,7 +49,7 @@ class Ledger:
             "solved": mean([s.reward >= 1 for s in self.samples]),
             "length": mean([len(s.answer) for s in self.samples]),
             "truncated": mean([s.truncated for s in self.samples]),
-            "entropy": sum(s.entropy for s in trained) / trained_tokens if trained else 0.0,
+            "entropy": sum(s.entropy for s in trained) / trained_tokens if trained else None,
             "groups_kept": len(trained_on),
             "groups_generated": sum(row["generated"] for row in self.tiers.values()),
             "tokens": sum(len(s.answer) for s in self.samples),

@@ -15,7 +15,11 @@ def load_policy(config: Any) -> tuple[Any, Any]:
     """-> (model, tokenizer).  Raises UserError where the name is no model, or one that the trainer can't score."""
     name = config.model
     if name == "laptop":
-        name = str(laptop.base_model_folder(laptop.WarmUp(seed=config.seed), Path(config.base_cache)))
+        name = str(
+            laptop.base_model_folder(
+                laptop.WarmUp(seed=config.seed, steps=config.warm_up_steps), Path(config.base_cache)
+            )
+        )
     # Weights and Adam's moments are float32 whatever the computation uses: a learning rate of 2e-6 changes most
     # weights by less than one step of bfloat16, and such an update is rounded away.
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
@@ -34,7 +38,6 @@ def load_policy(config: Any) -> tuple[Any, Any]:
     policy = policy.to(config.device).eval()
     if config.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
-        policy.train()  # transformers checkpoints in training mode only
     _check_head(policy)
     return policy, tokenizer
 

@@ -1,5 +1,6 @@
 """What people look at: the line per step, the table, the two figures, and the bands around pass@k."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,29 @@ def bootstrap_band(values: np.ndarray, rounds: int = 2000, seed: int = 0) -> tup
     return np.percentile(means, 2.5, axis=0), np.percentile(means, 97.5, axis=0)
 
 
+def pass_at_k_table(right: np.ndarray, pass_at_k: Callable) -> dict[str, Any]:
+    """(prompts, n) bool -> pass@k for k = 1, 2, 4, ... n, each with its 95 % band over prompts."""
+    prompts, n = right.shape
+    ks = [2**i for i in range(n.bit_length()) if 2**i <= n]
+    per_prompt = np.stack([pass_at_k(n, right.sum(1), k) for k in ks], axis=1)  # (prompts, len(ks))
+    low, high = bootstrap_band(per_prompt)
+    columns = {"pass@k": per_prompt.mean(0), "low": low, "high": high}
+    table = {key: {str(k): float(v) for k, v in zip(ks, values, strict=True)} for key, values in columns.items()}
+    return {"pass@1": table["pass@k"]["1"], **table, "prompts": prompts, "samples": n}
+
+
 def step_line(row: dict[str, Any]) -> str:
-    """One fixed-width line per step."""
+    """One fixed-width line per step; a dash where nothing was generated, or nothing was trained on."""
 
-    def number(key: str, width: int, digits: int, scale: float = 1, unit: str = "") -> str:
-        value = row[key]
-        return " " * (width - 1) + "-" + unit if value is None else f"{value * scale:{width}.{digits}f}{unit}"
+    def number(value: float | None, width: int, digits: int) -> str:
+        return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
 
-    clipped = 100 * (row["clip_low"] + row["clip_high"])
-    groups = f"{row['groups_kept']:3d}/{row['groups_generated']:3d}"
+    solved = None if row["solved"] is None else 100 * row["solved"]
+    clipped = None if row["clip_low"] is None else 100 * (row["clip_low"] + row["clip_high"])
     return (
-        f"step {row['step']:5d} | reward {number('reward_unfiltered', 5, 3)} "
-        f"| solved {number('solved', 3, 0, 100, '%')} | len {number('length', 5, 1)} | kl {row['kl']:7.4f} "
-        f"| entropy {row['entropy']:5.3f} | clipped {clipped:4.1f}% | groups {groups} "
+        f"step {row['step']:5d} | reward {number(row['reward_unfiltered'], 5, 3)} | solved {number(solved, 3, 0)}% "
+        f"| len {number(row['length'], 5, 1)} | kl {number(row['kl'], 7, 4)} | entropy {number(row['entropy'], 5, 3)} "
+        f"| clipped {number(clipped, 4, 1)}% | groups {row['groups_kept']:3d}/{row['groups_generated']:3d} "
         f"| reset {row['resets']} | {row['seconds']:5.1f}s"
     )
 
@@ -77,7 +88,7 @@ def table(tiers: dict[str, dict[str, dict]]) -> str:
 
 def draw_curve(rows: list[dict], path: Path) -> None:
     """Validation, KL, entropy and length over the steps, with a line at each reset."""
-    steps = [row for row in rows if "event" not in row and row["length"] is not None]
+    steps = [row for row in rows if "event" not in row]
     evaluations = [row for row in rows if row.get("event") == "evaluation"]
     resets = [row["step"] for row in rows if row.get("event") == "reset"]
     panels = {

@@ -14,7 +14,7 @@ import reasoning_gym
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
-from prorl_lab.verify import Verifier
+from prorl_lab.verify import EVALUATING_TASKS, Verifier
 
 HELD_OUT = 500_000_000  # Reasoning Gym seeds item i with seed + i: the two splits lie far apart
 ANSWER_FORMAT = "\nThink step by step, then give the final answer between <answer> and </answer> tags."
@@ -26,6 +26,14 @@ class Problem:
     tier: str
     prompt: str
     entry: dict[str, Any]  # what the verifier needs
+
+
+def prompt_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a prompt: as a user's turn where the tokenizer has a chat template, else as it stands."""
+    if tokenizer.chat_template is None:
+        return tokenizer(text)["input_ids"]
+    chat = [{"role": "user", "content": text}]
+    return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
 
 
 class Task(Protocol):
@@ -86,6 +94,11 @@ class GymTask:
                 close = ", ".join(n for n in sorted(known) if n[:4] == name[:4]) or "see the Reasoning Gym gallery"
                 raise UserError(
                     f"unknown task {name!r}: give --task Reasoning Gym names, a .jsonl file or `laptop` ({close})"
+                )
+            if name in EVALUATING_TASKS:
+                raise UserError(
+                    f"the scorer of {name!r} evaluates the answer as code, which takes a sandbox that this trainer "
+                    "does not have: choose another task"
                 )
         self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, names
         self.datasets = {name: reasoning_gym.create_dataset(name, seed=seed, size=2 * HELD_OUT) for name in names}

@@ -1,16 +1,19 @@
 """Verify hostile text in a child process that a wall clock kills.
 
-Model output can hang a scorer (`9**9**9**9`), eat memory, or be code: nine Reasoning Gym scorers call `eval` or sympy's
-parser on the answer.  Three walls: those scorers see only text whose syntax tree is plain arithmetic
-(`is_arithmetic`); the child has a memory limit; and the parent kills it after `SECONDS` and starts a new one.  An item
-that was killed or raised scores 0 and is counted (`timeouts`, `errors`), apart from wrong answers.
+Model output can hang a scorer (`9**9**9**9`) or eat memory.  The child has a memory limit; the parent kills it after
+`seconds` and starts a new one.  An item that was killed or raised scores 0 and is counted (`timeouts`, `errors`), apart
+from wrong answers.  Nine Reasoning Gym scorers evaluate the answer as Python: a clock is no defence against those, so
+`prorl_lab.tasks` refuses them.
 """
 
-import ast
+import functools
 import multiprocessing
-import re
 import resource
+from collections.abc import Callable
 from typing import Any
+
+import reasoning_gym
+from math_verify import parse, verify
 
 SECONDS = 10.0  # per answer
 MEMORY = 4 * 2**30  # bytes of address space
@@ -21,30 +24,6 @@ EVALUATING_TASKS = {
     *("string_insertion", "spiral_matrix", "binary_matrix", "n_queens"),
     *("simple_integration", "intermediate_integration", "polynomial_multiplication", "countdown", "puzzle24"),
 }
-_FUNCTIONS = {"sin", "cos", "tan", "exp", "log", "sqrt", "asin", "acos", "atan", "sinh", "cosh", "tanh"}
-_PLAIN = (
-    ast.Expression, ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.Name, ast.Call, ast.Load,
-    ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.USub, ast.UAdd,
-)  # fmt: skip
-
-
-def is_arithmetic(text: str) -> bool:
-    """Whether text is one expression of literals, lists, + - * / **, short names and elementary functions.
-
-    >>> is_arithmetic("[1, 2]"), is_arithmetic("x**2/2 + exp(x)"), is_arithmetic("__import__('os')")
-    (True, True, False)
-    """
-    try:
-        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
-    names = [node.id for node in nodes if isinstance(node, ast.Name)]
-    return (
-        all(isinstance(node, _PLAIN) for node in nodes)
-        and all(isinstance(func, ast.Name) and func.id in _FUNCTIONS for func in calls)
-        and all(name in _FUNCTIONS or re.fullmatch(r"[A-Za-z]{1,2}", name) for name in names)
-    )
 
 
 def last_boxed(text: str) -> str | None:
@@ -65,20 +44,17 @@ def last_boxed(text: str) -> str | None:
 
 
 def score_gym(answer: str | None, reference: dict) -> float:
-    """Reasoning Gym's own score; 0 for a missing answer, or one that its scorer must not evaluate."""
-    import reasoning_gym
+    """Reasoning Gym's own score, 0 for a missing answer."""
+    return 0.0 if answer is None else min(1.0, max(0.0, float(_scorer(reference["task"])(answer, reference["entry"]))))
 
-    name = reference["task"]
-    if answer is None or (name in EVALUATING_TASKS and not (len(answer) <= MAX_ANSWER and is_arithmetic(answer))):
-        return 0.0
-    scorer = reasoning_gym.get_score_answer_fn(name)
-    return min(1.0, max(0.0, float(scorer(answer, reference["entry"]))))
+
+@functools.cache
+def _scorer(task: str) -> Callable[[str, dict], float]:
+    return reasoning_gym.get_score_answer_fn(task)
 
 
 def score_math(text: str, reference: dict) -> float:
     r"""1 if math-verify finds the last \boxed answer after </think> equal to the reference, else 0."""
-    from math_verify import parse, verify
-
     answer = last_boxed(text.split("</think>")[-1])
     if answer is None or len(answer) > MAX_ANSWER:
         return 0.0
@@ -91,6 +67,7 @@ _SCORERS = {"gym": score_gym, "math": score_math}
 
 def _serve(connection: Any) -> None:
     """The child: score items until the parent hangs up."""
+    connection.send("ready")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     while True:
         try:
@@ -138,8 +115,7 @@ class Verifier:
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
-        self.connection.send(("math", "\\boxed{1}", {"answer": "1"}))  # imports take seconds: not at an answer's cost
-        if not self.connection.poll(120):
+        if not self.connection.poll(120):  # its imports take seconds, which no answer should pay for
             raise RuntimeError("the verifier process did not start within two minutes")
         self.connection.recv()
 
