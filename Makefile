@@ -21,7 +21,7 @@ mini: .venv/mini-ready  ## train the tiny model on this machine, in minutes; pri
 LONG := runs/mini-long
 mini-long: .venv/mini-ready  ## the same for up to two hours; run it again to continue
 	@if [ -f $(LONG)/state.pt ]; then $(BIN)/python prorl_mini.py --resume $(LONG) $(ARGS); \
-	else rm -rf $(LONG); $(BIN)/python prorl_mini.py --out $(LONG) --steps 1200 --max-seconds 6000 $(ARGS); fi
+	else rm -rf $(LONG); $(BIN)/python prorl_mini.py --out $(LONG) --steps 1200 --max-seconds 6000 --reset-every 100 $(ARGS); fi
 
 test: .venv/mini-ready  ## lint and run the tests
 	$(BIN)/ruff check .
