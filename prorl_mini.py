@@ -251,8 +251,8 @@ def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[li
 def has_contrast(rewards: Tensor, tol: float = 1e-6) -> Tensor:
     """Which groups can teach anything: (P, G) raw rewards -> (P,) bool.
 
-    Where all answers earn the same, every advantage is 0.  Compared by range and not by `std() > 0`, because the
-    standard deviation of sixteen equal floats may come out as 1e-9.
+    Where all answers earn the same, every advantage is 0.  Compared by range and not by `std() > 0`, because sixteen
+    equal floats need not equal their rounded mean.
 
     >>> has_contrast(torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.1, 0.1]]))
     tensor([ True, False, False])
@@ -459,11 +459,11 @@ def policy_loss(
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - eps_low, 1 + eps_high)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
-    loss = -(surrogate * mask).sum() / num_tokens
+    loss = -(torch.where(inside, surrogate, 0.0) * mask).sum() / num_tokens
     with torch.no_grad():
         sums = {
-            "clip_high": ((ratio > 1 + eps_high) & (advantages > 0) & inside).sum(),
-            "clip_low": ((ratio < 1 - eps_low) & (advantages < 0) & inside).sum(),
+            "clip_high": ((ratio > 1 + eps_high) & (advantages > 0)).sum(),  # outside the mask the ratio is 1
+            "clip_low": ((ratio < 1 - eps_low) & (advantages < 0)).sum(),
             "tokens": inside.sum(),
         }
     return loss, sums
