@@ -543,7 +543,8 @@ def update_all(run: Run, groups: list[list[Sample]]) -> dict[str, float]:
     run.policy.eval()
     total = {key: sum(result[key] for result in results) for key in results[0]}
     return {
-        **{key: total[key] / len(results) for key in ("loss", "kl", "grad_norm")},
+        **{key: total[key] / len(results) for key in ("loss", "grad_norm")},
+        "kl": total["kl"] / len(results) if run.config.kl_coef > 0 else None,  # measuring it costs a reference pass
         **{key: total[key] / total["tokens"] for key in ("clip_low", "clip_high")},
         "skipped_updates": int(total["skipped"]),
     }

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -64,7 +65,8 @@ class RunFolder:
             self.say(line)
 
     def _append(self, row: dict) -> None:
-        self.file.write(json.dumps(row) + "\n")
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self.file.write(json.dumps(finite, allow_nan=False) + "\n")  # NaN is not JSON, other readers would stop there
         self.file.flush()
 
     def save(self, run: Any) -> None:
