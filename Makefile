@@ -42,10 +42,13 @@ lint: .venv/mini-ready  ## format, and mend what ruff can mend
 clean:  ## remove the virtual environment (runs/ is left alone)
 	rm -rf .venv
 
+# For a CPU the small build is tried first; pip finds it where it knows an index that has it.
+TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+
 # The stamp depends on the list of packages, so a changed list installs again.
 .venv/mini-ready: requirements-mini.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(if $(filter cpu,$(DEVICE)),$(TORCH)+cpu 2>/dev/null ||) $(TORCH)
 	$(BIN)/pip install --quiet -r requirements-mini.txt
 	touch $@
