@@ -20,6 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 import prorl_mini as mini
 
@@ -83,7 +84,13 @@ def tiny_policy(seed=0, vocab=11):
         pad_token_id=None,
         bos_token_id=None,
     )
-    return Qwen2ForCausalLM(config).double().eval()
+    policy = Qwen2ForCausalLM(config).double().eval()
+    # Qwen2's own norm computes in float32 whatever it is given, which would cap all agreement at 1e-7.
+    for part in (policy.model, *policy.model.layers):
+        for name, norm in list(part.named_children()):
+            if isinstance(norm, Qwen2RMSNorm):
+                setattr(part, name, torch.nn.RMSNorm(16, norm.variance_epsilon, dtype=torch.float64))
+    return policy
 
 
 def plain_logprobs(policy, prompt, answer, temperature=TEMPERATURE):
@@ -187,19 +194,27 @@ def samples_of(*pairs):
     return [mini.Sample(list(p), list(a), advantage=adv) for (p, a), adv in zip(pairs, advantages, strict=True)]
 
 
-PAIRS = [([3, 4], [5, EOS]), ([1], [2, 9, 7, 7, EOS]), ([8, 2, 6, 1], [EOS]), ([5], [6, 6, 6])]
+PAIRS = [([3, 4], [5, EOS]), ([1], [2, 9, 7, 7, EOS]), ([8, 2, 6, 1], [EOS]), ([3, 4], [6, 6, 6])]  # two share one
 
 
+def more_padding(batch, columns):
+    """Prompts wider on the left, answers on the right, and in all padding a word that must not matter."""
+    left, right = (columns, 0), (0, columns)
+    seen, mask = torch.nn.functional.pad(batch.seen, left), torch.nn.functional.pad(batch.mask, right)
+    prompts = torch.where(seen, torch.nn.functional.pad(batch.prompts, left), 10)
+    answers = torch.where(mask, torch.nn.functional.pad(batch.answers, right), 10)
+    return mini.Batch(prompts, seen, batch.owner, answers, mask)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["shared prompts", "whole sequences"])
 @pytest.mark.parametrize("extra_padding", [0, 3])
 @pytest.mark.parametrize("temperature", [1.0, 1.2])
-def test_answer_logprobs_against_full_logits(extra_padding, temperature):
+def test_answer_logprobs_against_full_logits(extra_padding, temperature, training):
     """`model(ids).logits` of each answer alone and unpadded: log-probs, entropies, zeros outside, and the gradient."""
-    policy, samples = tiny_policy(), samples_of(*PAIRS)
-    ids, attention, mask = (
-        torch.nn.functional.pad(x, (0, extra_padding)) for x in mini.make_batch(samples, policy.device)
-    )
-    ids = torch.where(attention.bool(), ids, 10)  # what stands in the padding must not matter
-    logp, entropy = mini.answer_logprobs(policy, ids, attention, mask, temperature, with_entropy=True)
+    policy, samples = tiny_policy().train(training), samples_of(*PAIRS)
+    batch = more_padding(mini.make_batch(samples, policy.device), extra_padding)
+    logp, entropy = mini.answer_logprobs(policy, batch, temperature, with_entropy=True)
+    mask = batch.mask
     truth = [plain_logprobs(policy, s.prompt, s.answer, temperature) for s in samples]
     for row, sample in enumerate(samples):
         close(logp[row][mask[row]], truth[row])
@@ -236,10 +251,10 @@ def test_chunked_head_equals_the_whole_head():
     policy = tiny_policy()
     words = torch.randint(1, 11, (2, 200), generator=torch.Generator().manual_seed(0)).tolist()
     batch = mini.make_batch(samples_of(([1, 2], words[0]), ([3], words[1])), policy.device)
-    whole, _ = mini.answer_logprobs(policy, *batch, TEMPERATURE)
+    whole, _ = mini.answer_logprobs(policy, batch, TEMPERATURE)
     head = WideHead(policy.get_output_embeddings())
     policy.get_output_embeddings = lambda: head
-    chunked, _ = mini.answer_logprobs(policy, *batch, TEMPERATURE)
+    chunked, _ = mini.answer_logprobs(policy, batch, TEMPERATURE)
     assert sum(head.rows) == 400
     assert max(head.rows) < 400
     close(chunked, whole)
@@ -249,18 +264,19 @@ def test_chunked_head_equals_the_whole_head():
 
 def test_batch_covers_every_answer_token_up_to_eos():
     """By hand: two prompts and answers of different lengths; prompt and padding out, EOS in."""
-    ids, attention, mask = mini.make_batch(samples_of(([3, 4], [5, EOS]), ([1], [EOS])), "cpu")
-    assert ids[:, :2].tolist() == [[3, 4], [1, EOS]]
-    assert ids[0].tolist() == [3, 4, 5, EOS]
-    assert attention.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    assert mask.tolist() == [[False, False, True, True], [False, True, False, False]]
+    batch = mini.make_batch(samples_of(([3, 4], [5, EOS]), ([1], [EOS]), ([3, 4], [EOS])), "cpu")
+    assert batch.prompts.tolist() == [[3, 4], [0, 1]]
+    assert batch.seen.tolist() == [[True, True], [False, True]]
+    assert batch.owner.tolist() == [0, 1, 0]
+    assert batch.mask.tolist() == [[True, True], [True, False], [True, False]]
+    assert batch.answers[batch.mask].tolist() == [5, EOS, EOS, EOS]
 
 
 def test_eos_logit_gets_a_gradient():
     """An answer that is EOS alone: d logp / d bias of a word is (one-hot - probability) / temperature, EOS included."""
     policy = tiny_policy()
     policy.lm_head.bias = torch.nn.Parameter(torch.zeros(11, dtype=torch.float64))
-    logp, _ = mini.answer_logprobs(policy, *mini.make_batch(samples_of(([3, 4], [EOS])), "cpu"), TEMPERATURE)
+    logp, _ = mini.answer_logprobs(policy, mini.make_batch(samples_of(([3, 4], [EOS])), "cpu"), TEMPERATURE)
     p = plain_logprobs(policy, [3, 4], [EOS]).exp().item()
     ours = gradient(logp.sum(), policy.lm_head.bias)
     close(ours[EOS], (1 - p) / TEMPERATURE)
@@ -354,9 +370,9 @@ def test_expected_update_of_a_model_is_its_exact_policy_gradient():
     rewards = torch.randn(len(answers), 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     probability = torch.stack([plain_logprobs(policy, prompt, answer).sum().exp() for answer in answers])
     close(probability.sum(), 1)  # the enumeration is complete
-    ids, attention, mask = mini.make_batch([mini.Sample(prompt, answer) for answer in answers], "cpu")
-    logp, _ = mini.answer_logprobs(policy, ids, attention, mask, TEMPERATURE)
-    weights = mask * probability.detach()[:, None]  # each answer as often as it would be sampled
+    batch = mini.make_batch([mini.Sample(prompt, answer) for answer in answers], "cpu")
+    logp, _ = mini.answer_logprobs(policy, batch, TEMPERATURE)
+    weights = batch.mask * probability.detach()[:, None]  # each answer as often as it would be sampled
     loss, _ = mini.policy_loss(logp, logp.detach(), rewards, weights, 1)
     close(flat_gradient(loss, policy), -flat_gradient((probability * rewards[:, 0]).sum(), policy))
 
@@ -755,8 +771,8 @@ def test_kl_is_exactly_zero_after_a_reset():
     batch = mini.make_batch(samples_of(*PAIRS), "cpu")
 
     def estimates():
-        both = [mini.answer_logprobs(model, *batch, TEMPERATURE)[0] for model in (policy, reference)]
-        return torch.stack([mini.kl_estimate(*both, kind)[batch[2]] for kind in ("k1", "k2", "k3")])
+        both = [mini.answer_logprobs(model, batch, TEMPERATURE)[0] for model in (policy, reference)]
+        return torch.stack([mini.kl_estimate(*both, kind)[batch.mask] for kind in ("k1", "k2", "k3")])
 
     assert estimates().ne(0).all()
     mini.reset_reference(policy, reference, torch.optim.AdamW(policy.parameters()))
@@ -853,13 +869,12 @@ def calls():
     mask, advantages = torch.tensor([[True, True, False], [True, False, False]]), float64([[1.0], [-1.0]])
     logits, ids = torch.arange(24.0).view(2, 3, 4), torch.tensor([[0, 1, 2], [3, 0, 1]])
     rewards, samples = float64([[0, 1, 0.5], [1, 1, 1]]), samples_of(*PAIRS)
-    first_token_too = torch.ones(2, 3, dtype=torch.bool)  # a prompt may be empty
     return {
         "group_advantages": [rewards],
         "has_contrast": [rewards],
         "token_logprobs": [logits, ids, 1.2],
         "token_entropy": [logits, 1.2],
-        "answer_logprobs": [tiny_policy(), ids, torch.ones_like(ids), first_token_too, 1.2, True],
+        "answer_logprobs": [tiny_policy(), mini.make_batch(samples, "cpu"), 1.2, True],
         "make_batch": [samples, "cpu"],
         "split_microbatches": [samples, 12],
         "policy_loss": [logp, old, advantages, mask, torch.tensor(3)],
