@@ -25,6 +25,7 @@ COLUMNS = {
     "plain GRPO, 100 steps": ("plain-{}", "final"),
     "plain GRPO, equal seconds": ("plain-longer-{}", "final"),
 }
+SHORT = ["base", "ProRL, 100 steps", "plain GRPO, equal seconds"]  # what the project's README shows
 KEPT = ("config.json", "metrics.jsonl", "summary.json", "curve.png", "boundary.png")
 
 
@@ -47,16 +48,16 @@ def over_seeds(column: str, tier: str, k: str) -> list[float]:
 
 def cell(values: list[float]) -> str:
     """Mean, and the lowest and highest seed."""
-    return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    return f"{sum(values) / len(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
-def table() -> str:
-    tiers = list(summary("prorl-0")["tiers"])
-    heads = [f"{column}: {k}" for column in COLUMNS for k in ("pass@1", "pass@64")]
-    lines = ["| list of | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for tier in tiers:
-        cells = [cell(over_seeds(column, tier, k)) for column in COLUMNS for k in ("1", "64")]
-        lines.append(f"| {tier} | " + " | ".join(cells) + " |")
+def table(columns: list[str]) -> str:
+    """A row a tier, pass@1 and pass@64 of each column: mean (lowest-highest seed)."""
+    heads = [f"{column}: {k}" for column in columns for k in ("pass@1", "pass@64")]
+    lines = ["| words | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for tier in summary("prorl-0")["tiers"]:
+        cells = [cell(over_seeds(column, tier, k)) for column in columns for k in ("1", "64")]
+        lines.append(f"| {tier.split()[0]} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -73,7 +74,7 @@ def draw() -> None:
             axis.plot(lengths, [sum(r) / len(r) for r in rows], "o-", color=colour, markersize=4, label=column)
             axis.fill_between(lengths, [min(r) for r in rows], [max(r) for r in rows], color=colour, alpha=0.2, lw=0)
         axis.set_title(f"pass@{k}, mean and range of three seeds", fontsize=10)
-        axis.set_xlabel("words in the list (grey: in the warm-up; green: in neither warm-up nor RL)")
+        axis.set_xlabel("words (grey: in the warm-up, green: in neither it nor RL)")
         axis.set_xlim(min(lengths) - 0.5, max(lengths) + 0.5)
         axis.set_ylim(-0.02, 1.02)
         axis.spines[["top", "right"]].set_visible(False)
@@ -85,5 +86,6 @@ def draw() -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         copy_runs(Path(sys.argv[1]))
-    (HERE / "table.md").write_text(table())
+    (HERE / "table.md").write_text(table(list(COLUMNS)))
+    (HERE / "table-short.md").write_text(table(SHORT))
     draw()
