@@ -11,16 +11,19 @@ import secrets
 import time
 from typing import Any
 
-from .program import decode
+from .inside.program import decode
+from .inside.text import after_think, last_code
 from .sandbox import Child, ChildDied
-from .text import after_think, last_code
 
-SECONDS = 5.0  # for all tests of one answer together; over it, the answer scores 0
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 
 
-def score(response: str, reference: dict[str, Any], unsafe: bool, children: list[Child]) -> tuple[float, str]:
-    """The fraction of tests passed, and a status.  `children` shows the caller the sandbox while it runs.
+def score(
+    response: str, reference: dict[str, Any], seconds: float, unsafe: bool, children: list[Child]
+) -> tuple[float, str]:
+    """The fraction of tests passed, and a status; 0 if they take longer than `seconds` together, as in the paper.
+
+    `children` shows the caller the sandbox while it runs.
 
     Raises ValueError for a reference of another shape, SandboxError where the sandbox can't start.
     """
@@ -32,8 +35,8 @@ def score(response: str, reference: dict[str, Any], unsafe: bool, children: list
     children.append(child)
     try:
         child.wait_ready()
-        deadline = time.monotonic() + SECONDS
-        child.send({**request, "code": code, "seconds": SECONDS}, deadline)
+        deadline = time.monotonic() + seconds
+        child.send({**request, "code": code, "seconds": seconds}, deadline)
         passed = _run(child, tests, deadline)
     except TimeoutError:
         return 0.0, "timeout"
@@ -76,7 +79,11 @@ def _run(child: Child, tests: dict, deadline: float) -> list[bool]:
         nonce = secrets.token_hex(16)
         child.send({**tests, "nonce": nonce}, deadline)
         report = child.receive(deadline)
-        if not isinstance(report, dict) or report.get("nonce") != nonce or len(report["passed"]) != len(tests["asserts"]):
+        if (
+            not isinstance(report, dict)
+            or report.get("nonce") != nonce
+            or len(report["passed"]) != len(tests["asserts"])
+        ):
             raise ChildDied("a report that is not ours")
         return [passed is True for passed in report["passed"]]
     if "calls" in tests:
@@ -102,8 +109,7 @@ def same_output(printed: Any, expected: str) -> bool:
 
 def _same_words(ours: list[str], theirs: list[str]) -> bool:
     return len(ours) == len(theirs) and all(
-        a == b
-        or (_DECIMAL.fullmatch(b) and re.fullmatch(r"[-+.eE0-9]{1,40}", a) and _close(a, float(b)))
+        a == b or (_DECIMAL.fullmatch(b) and re.fullmatch(r"[-+.eE0-9]{1,40}", a) and _close(a, float(b)))
         for a, b in zip(ours, theirs, strict=True)
     )
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import code_answers
-from .sandbox import START_SECONDS, Child, ChildDied
-from .text import MAX_RESPONSE
-from .worker import SCORERS
+from .inside.text import MAX_RESPONSE
+from .inside.worker import SCORERS
+from .sandbox import START_SECONDS, Child, ChildDied, SandboxError
 
 STATUSES = ("ok", "wrong", "format", "timeout", "error")
 
@@ -36,14 +36,17 @@ class Pool:
 
     Args:
         workers: processes at work at once; by default one per CPU we may use.
-        seconds: wall clock of one answer (code has its own, see `code_answers.SECONDS`).
+        seconds: wall clock of one answer.
+        code_seconds: wall clock of all tests of one program together; over it the program scores 0.
         unsafe: do without the sandbox.  Model programs then run with your rights.
 
     Raises SandboxError if the sandbox can't start.
     """
 
-    def __init__(self, workers: int | None = None, seconds: float = 10.0, unsafe: bool = False):
-        self.seconds, self.unsafe = seconds, unsafe
+    def __init__(
+        self, workers: int | None = None, seconds: float = 10.0, code_seconds: float = 5.0, unsafe: bool = False
+    ):
+        self.seconds, self.code_seconds, self.unsafe = seconds, code_seconds, unsafe
         count = workers or len(os.sched_getaffinity(0))
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._workers = [_Worker(unsafe) for _ in range(count)]
@@ -91,9 +94,13 @@ class Pool:
         worker = self._idle.get()
         try:
             if domain == "code":
-                return Verdict(*code_answers.score(response, reference, self.unsafe, worker.programs))
+                return Verdict(*worker.run_program(response, reference, self.code_seconds))
             return worker.score(domain, response, reference, self.seconds)
-        except (ValueError, TypeError, SyntaxError):  # the reference, not the response: data preparation drops such rows
+        except (
+            ValueError,
+            TypeError,
+            SyntaxError,
+        ):  # the reference, not the response: data preparation drops such rows
             return Verdict(0.0, "error")
         finally:
             self._idle.put(worker)
@@ -121,7 +128,11 @@ class _Worker:
             try:
                 start = time.monotonic() + START_SECONDS
                 child.send((domain, response, reference, seconds), start)
-                child.receive(start)  # its imports are done
+                if broken := _broken(child.receive(start)):
+                    raise SandboxError(
+                        f"the {domain} verifier can't be imported: {broken}\n"
+                        "Install its packages: pip install -r requirements-rewards.txt"
+                    )
                 return _checked(child.receive(time.monotonic() + seconds))
             except TimeoutError:
                 self._drop()
@@ -129,6 +140,10 @@ class _Worker:
             except ChildDied:
                 self._drop()
         return Verdict(0.0, "error")
+
+    def run_program(self, response: str, reference: dict, seconds: float) -> tuple[float, str]:
+        """Score and status of a program, in a sandbox of its own."""
+        return code_answers.score(response, reference, seconds, self.unsafe, self.programs)
 
     def _drop(self) -> None:
         if self.child is not None:
@@ -142,10 +157,19 @@ class _Worker:
                     child.process.kill()
 
 
+def _broken(reply: Any) -> str | None:
+    """What keeps the worker from scoring, if anything does."""
+    match reply:
+        case {"broken": str() as reason}:
+            return reason
+        case {"broken": None}:
+            return None
+    raise ChildDied("neither started nor broken")
+
+
 def _checked(reply: Any) -> Verdict:
     """A verdict from what the inside sent, which we do not trust to be one."""
     match reply:
         case [int() | float() as score, str() as status] if status in STATUSES and math.isfinite(score):
             return Verdict(min(1.0, max(0.0, float(score))), status)
     raise ChildDied("a verdict that is none")
-

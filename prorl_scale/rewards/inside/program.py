@@ -11,7 +11,6 @@ children that do, under a stricter system call filter, with no way to reach the 
 """
 
 import builtins
-import io
 import itertools
 import os
 import json
@@ -21,7 +20,7 @@ import threading
 from typing import Any
 
 from . import seccomp
-from .sandbox import Line, limit_cpu
+from .line import Line, limit_cpu
 
 MEMORY = 2**30  # bytes of address space per process: one child at a time, and it can't fork
 THREADS = 64
@@ -81,9 +80,9 @@ def _become_program(seconds: float, line: Line, stdin: int, stdout: int) -> None
     os.dup2(null, 2)
     for fd in {null, stdin, stdout} - {0, 1, 2, -1}:
         os.close(fd)
-    sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False), errors="replace")
-    sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), errors="replace")
-    sys.stderr = io.TextIOWrapper(open(2, "wb", closefd=False), errors="replace")
+    sys.stdin = os.fdopen(0, "r", closefd=False, errors="replace")
+    sys.stdout = os.fdopen(1, "w", closefd=False, errors="replace")
+    sys.stderr = os.fdopen(2, "w", closefd=False, errors="replace")
     limit_cpu(seconds)
     if not line.unsafe:
         seccomp.forbid_processes()
@@ -215,7 +214,9 @@ def decode(value: Any, remote: Any) -> Any:
         return bytes.fromhex(rest[0])
     if kind == "dict":
         return {decode(k, remote): decode(v, remote) for k, v in rest}
-    return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](decode(item, remote) for item in rest)
+    kinds = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+    return kinds[kind](decode(item, remote) for item in rest)
+    )
 
 
 def _serve_calls(code: str, preamble: str, line: socket.socket) -> None:

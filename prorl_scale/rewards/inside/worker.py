@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 from . import seccomp
-from .sandbox import Line, limit_cpu
+from .line import Line, limit_cpu
 
 SCORERS = {  # domain: where its score(response, reference) -> (score, status) lives
     "math": ("math_answers", "score_math"),
@@ -25,8 +25,12 @@ def main(line: Line) -> None:
         except EOFError:
             return
         module, name = SCORERS[domain]
-        scorer = getattr(importlib.import_module(f".{module}", __package__), name)
-        line.send("started")  # from here on the item's clock runs; imports are nobody's fault
+        try:
+            scorer = getattr(importlib.import_module(f".{module}", __package__), name)
+        except Exception as error:  # noqa: BLE001  a package is missing, or broken: the pool stops the run
+            line.send({"broken": f"{type(error).__name__}: {error}"})
+            return
+        line.send({"broken": None})  # from here on the item's clock runs; imports are nobody's fault
         limit_cpu(2 * seconds)
         line.send(_verdict(scorer, response, reference))
 

@@ -22,7 +22,24 @@ ALIASES = {"palindrome": "palindrome_generation"}  # the paper's name: the name 
 FLOORS = {"countdown": 0.01, "puzzle24": 0.01}  # what Reasoning Gym pays for nonsense, where it is not 0
 
 _CALCULUS = frozenset(
-    "sin cos tan sec csc cot asin acos atan sinh cosh tanh asinh acosh atanh exp log ln sqrt Abs".split()
+    {
+        "sin",
+        "cos",
+        "tan",
+        "sec",
+        "csc",
+        "cot",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+    }
+    | {"exp", "log", "ln", "sqrt", "Abs"}
 )
 
 
@@ -32,7 +49,7 @@ def score(response: str, reference: dict[str, Any]) -> tuple[float, str]:
     Raises ValueError for a task that Reasoning Gym does not have.
     """
     task = ALIASES.get(reference["task"], reference["task"])
-    answer, item = last_tagged(after_think(response)), reference["item"]
+    answer, item = last_tagged(after_think(response)), _restored(task, reference["item"])
     original = scorer(task)
     if answer is None or len(answer) > MAX_ANSWER or foreign_digits(answer):
         return 0.0, "format"
@@ -49,6 +66,14 @@ def score(response: str, reference: dict[str, Any]) -> tuple[float, str]:
 def scorer(task: str) -> Callable[[str, dict], float]:
     """Reasoning Gym's scorer of a task.  Raises ValueError if there is none."""
     return reasoning_gym.get_score_answer_fn(task)
+
+
+def _restored(task: str, item: dict[str, Any]) -> dict[str, Any]:
+    """The item as it was generated: two scorers compare with a grid of tuples, which JSON turns into lists."""
+    if task not in ("arc_agi", "rearc"):
+        return item
+    grid = tuple(map(tuple, item["metadata"]["output"]))
+    return {**item, "metadata": {**item["metadata"], "output": grid}}
 
 
 def _guarded(original: Callable[[str, dict], float], answer: str, item: dict) -> float:
@@ -68,17 +93,17 @@ def _pattern(expression: str) -> Callable[[str, dict], bool]:
 
 def _listed(item: str) -> str:
     """The pattern of a Python list of `item`."""
-    return rf"\[ *{item}( *, *{item})* *\]"
+    return rf"\[\s*{item}(\s*,\s*{item})*\s*\]"
 
 
 def _spaced(item: str) -> str:
     """The pattern of lines of `item`, as the tasks print grids."""
-    return rf"{item}([ \n]+{item})*"
+    return rf"{item}(\s+{item})*"
 
 
 _INTEGER = r"-?[0-9]{1,9}"
-_ROWS = _listed(_listed(_INTEGER)).replace(" *", r"\s*")
-_SQUARE = r"(?:'[_Q]'|\"[_Q]\")"
+_LETTER = r"""(?:'[A-E]'|"[A-E]")"""
+_SQUARE = r"""(?:'[_Q]'|"[_Q]")"""
 
 
 def _arithmetic(answer: str, item: dict) -> bool:
@@ -103,10 +128,10 @@ def _fits(answer: str, names: frozenset[str], functions: frozenset[str]) -> bool
 
 
 GRAMMARS: dict[str, Callable[[str, dict], bool]] = {
-    "string_insertion": _pattern(rf"[A-E]+|{_listed('''(?:'[A-E]'|\"[A-E]\")''')}"),
-    "spiral_matrix": _pattern(rf"{_spaced(_INTEGER)}|{_listed(_INTEGER)}"),
-    "binary_matrix": _pattern(rf"{_spaced(_INTEGER)}|{_ROWS}"),
-    "n_queens": _pattern(rf"{_spaced('[_Q]')}|{_listed(_listed(_SQUARE)).replace(' *', chr(92) + 's*')}"),
+    "string_insertion": _pattern(f"[A-E]+|{_listed(_LETTER)}"),
+    "spiral_matrix": _pattern(f"{_spaced(_INTEGER)}|{_listed(_INTEGER)}"),
+    "binary_matrix": _pattern(f"{_spaced(_INTEGER)}|{_listed(_listed(_INTEGER))}"),
+    "n_queens": _pattern(f"{_spaced('[_Q]')}|{_listed(_listed(_SQUARE))}"),
     "simple_integration": _antiderivative,
     "intermediate_integration": _antiderivative,
     "polynomial_multiplication": _polynomial,
