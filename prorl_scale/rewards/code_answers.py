@@ -79,11 +79,8 @@ def _run(child: Child, tests: dict, deadline: float) -> list[bool]:
         nonce = secrets.token_hex(16)
         child.send({**tests, "nonce": nonce}, deadline)
         report = child.receive(deadline)
-        if (
-            not isinstance(report, dict)
-            or report.get("nonce") != nonce
-            or len(report["passed"]) != len(tests["asserts"])
-        ):
+        honest = isinstance(report, dict) and report.get("nonce") == nonce
+        if not honest or len(report["passed"]) != len(tests["asserts"]):
             raise ChildDied("a report that is not ours")
         return [passed is True for passed in report["passed"]]
     if "calls" in tests:

@@ -100,7 +100,7 @@ class Pool:
             ValueError,
             TypeError,
             SyntaxError,
-        ):  # the reference, not the response: data preparation drops such rows
+        ):  # the reference is none; data preparation drops such rows
             return Verdict(0.0, "error")
         finally:
             self._idle.put(worker)

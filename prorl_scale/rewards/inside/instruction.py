@@ -95,9 +95,7 @@ def build(reference: dict[str, Any]) -> list[Any]:
 def _checker(name: str, arguments: dict[str, Any]) -> Any:
     if name not in CHECKERS:
         raise ValueError(f"unknown instruction {name!r}")
-    arguments = {
-        key: value for key, value in arguments.items() if value is not None
-    }  # parquet fills the gaps with None
+    arguments = {key: value for key, value in arguments.items() if value is not None}  # parquet's way to say absent
     checker = CHECKERS[name](name)
     try:
         checker.build_description(**arguments)

@@ -12,8 +12,8 @@ children that do, under a stricter system call filter, with no way to reach the 
 
 import builtins
 import itertools
-import os
 import json
+import os
 import socket
 import sys
 import threading
@@ -216,7 +216,6 @@ def decode(value: Any, remote: Any) -> Any:
         return {decode(k, remote): decode(v, remote) for k, v in rest}
     kinds = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
     return kinds[kind](decode(item, remote) for item in rest)
-    )
 
 
 def _serve_calls(code: str, preamble: str, line: socket.socket) -> None:

@@ -22,24 +22,8 @@ ALIASES = {"palindrome": "palindrome_generation"}  # the paper's name: the name 
 FLOORS = {"countdown": 0.01, "puzzle24": 0.01}  # what Reasoning Gym pays for nonsense, where it is not 0
 
 _CALCULUS = frozenset(
-    {
-        "sin",
-        "cos",
-        "tan",
-        "sec",
-        "csc",
-        "cot",
-        "asin",
-        "acos",
-        "atan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "asinh",
-        "acosh",
-        "atanh",
-    }
-    | {"exp", "log", "ln", "sqrt", "Abs"}
+    {"sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh"}
+    | {"atanh", "exp", "log", "ln", "sqrt", "Abs"}
 )
 
 
