@@ -19,6 +19,7 @@ from .inside.text import MAX_RESPONSE
 from .inside.worker import SCORERS
 from .sandbox import START_SECONDS, Child, ChildDied, SandboxError
 
+STARTS = 3  # tries to start a process before the run stops
 STATUSES = ("ok", "wrong", "format", "timeout", "error")
 
 
@@ -122,17 +123,13 @@ class _Worker:
         return self.child
 
     def score(self, domain: str, response: str, reference: dict, seconds: float) -> Verdict:
-        """One verdict.  A process that dies may have been killed by someone else, so the answer gets a second try."""
+        """One verdict.  A process that dies may have been killed by someone else, so the answer gets a second try.
+
+        Raises SandboxError if the process does not come up, or can't import what the domain needs.
+        """
         for _ in range(2):
-            child = self.start()
+            child = self._ready_for(domain, response, reference, seconds)
             try:
-                start = time.monotonic() + START_SECONDS
-                child.send((domain, response, reference, seconds), start)
-                if broken := _broken(child.receive(start)):
-                    raise SandboxError(
-                        f"the {domain} verifier can't be imported: {broken}\n"
-                        "Install its packages: pip install -r requirements-rewards.txt"
-                    )
                 return _checked(child.receive(time.monotonic() + seconds))
             except TimeoutError:
                 self._drop()
@@ -141,9 +138,38 @@ class _Worker:
                 self._drop()
         return Verdict(0.0, "error")
 
+    def _ready_for(self, domain: str, response: str, reference: dict, seconds: float) -> Child:
+        """A process that has the item and all imports, so that the item's clock can start.
+
+        A death up to here is not the item's doing: the kernel short of memory, perhaps.
+        """
+        for _ in range(STARTS):
+            try:
+                child = self.start()
+                deadline = time.monotonic() + START_SECONDS
+                child.send((domain, response, reference, seconds), deadline)
+                started = child.receive(deadline)
+            except (ChildDied, TimeoutError, SandboxError) as error:
+                reason = error
+                self._drop()
+                continue
+            if broken := started["broken"]:
+                self._drop()
+                raise SandboxError(
+                    f"the {domain} verifier can't be imported: {broken}\n"
+                    "Install its packages: pip install -r requirements-rewards.txt"
+                )
+            return child
+        raise SandboxError(f"a worker did not start {STARTS} times in a row: {reason}")
+
     def run_program(self, response: str, reference: dict, seconds: float) -> tuple[float, str]:
-        """Score and status of a program, in a sandbox of its own."""
-        return code_answers.score(response, reference, seconds, self.unsafe, self.programs)
+        """Score and status of a program, in a sandbox of its own.  Raises SandboxError if that does not start."""
+        for _ in range(STARTS):
+            try:
+                return code_answers.score(response, reference, seconds, self.unsafe, self.programs)
+            except SandboxError as error:
+                reason = error
+        raise reason
 
     def _drop(self) -> None:
         if self.child is not None:
@@ -155,16 +181,6 @@ class _Worker:
             if child is not None:
                 with contextlib.suppress(ProcessLookupError):
                     child.process.kill()
-
-
-def _broken(reply: Any) -> str | None:
-    """What keeps the worker from scoring, if anything does."""
-    match reply:
-        case {"broken": str() as reason}:
-            return reason
-        case {"broken": None}:
-            return None
-    raise ChildDied("neither started nor broken")
 
 
 def _checked(reply: Any) -> Verdict:

@@ -10,6 +10,7 @@ children that do, under a stricter system call filter, with no way to reach the 
   the comparison or `assert`, or leave early with success.  The runner proves its report with a nonce it got last.
 """
 
+import atexit
 import builtins
 import itertools
 import json
@@ -100,6 +101,7 @@ def _run_as_main(code: str) -> None:
         for thread in threading.enumerate():  # a program may do all its work in a thread that it does not join
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()
+        atexit._run_exitfuncs()  # os._exit below would leave out what the program registered
         sys.stdout.flush()
     except BaseException:  # noqa: BLE001  whatever the program throws, this process must not return into the runner's code
         status = 1
