@@ -91,7 +91,7 @@ except BaseException:
 print('BREACH' if worked else 'held')
 """
 
-# System calls by number on x86_64 and their first arguments; each must fail.
+# System calls by number on x86_64 and their first arguments; each must be refused with EPERM.
 SYSTEM_CALLS = {
     "ptrace": (101, 16, 1),
     "process_vm_readv": (310, 1, 0, 0, 0, 0, 0),
@@ -244,7 +244,8 @@ def items(place: dict) -> list[tuple[str, tuple[str, str, dict]]]:
         body = textwrap.dedent(body.format(**place) if "{" in body and "json" not in body else body)
         programs[name] = WRAPPER.format(textwrap.indent(body.strip(), "    "))
     for name, call in SYSTEM_CALLS.items():
-        body = f"    import ctypes; return ctypes.CDLL(None).syscall({', '.join(map(str, call))}) >= 0"
+        body = "    import ctypes, errno; libc = ctypes.CDLL(None, use_errno=True)\n"
+        body += f"    return libc.syscall({', '.join(map(str, call))}) >= 0 or ctypes.get_errno() != errno.EPERM"
         programs[name] = WRAPPER.format(body)
     found = []
     tests = {"inputs": ["hello\n"], "outputs": ["BREACH"]}
