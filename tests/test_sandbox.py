@@ -202,3 +202,19 @@ def _scores_under_kills(pool: Pool, count: int, every: int) -> list[float]:
             kills += 1
     assert kills > 0.5 * count / every
     return scores
+
+
+def test_a_missing_package_stops_the_run_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "python_folders", list)
+    with Pool(workers=1) as pool, pytest.raises(SandboxError, match="No module named"):
+        pool.verify([("math", "\\boxed{1}", {"answer": "1"})])
+
+
+def test_a_closed_pool_ends_at_once() -> None:
+    start = time.monotonic()
+    with Pool(workers=1, code_seconds=60.0, seconds=60.0) as pool:
+        loop = ("code", "```python\nwhile True: pass\n```", {"inputs": [""], "outputs": [""]})
+        futures = [pool.submit(*loop), pool.submit("math", r"\boxed{99^{98^{97}}}", {"answer": "1"})]
+        time.sleep(1)
+    assert time.monotonic() - start < 30
+    assert all(future.done() for future in futures)

@@ -4,7 +4,6 @@ A thread per worker waits for its sandboxed process and holds no Python lock whi
 generation.  An answer that hangs, kills its worker or eats its memory costs itself and a restart, nothing else.
 """
 
-import contextlib
 import math
 import os
 import queue
@@ -80,8 +79,10 @@ class Pool:
         """Kill the workers; answers not yet scored are cancelled."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self._workers:
-            worker.close()
+            worker.interrupt()
         self._threads.shutdown()
+        for worker in self._workers:
+            worker.drop()
 
     def __enter__(self) -> "Pool":
         return self
@@ -97,11 +98,7 @@ class Pool:
             if domain == "code":
                 return Verdict(*worker.run_program(response, reference, self.code_seconds))
             return worker.score(domain, response, reference, self.seconds)
-        except (
-            ValueError,
-            TypeError,
-            SyntaxError,
-        ):  # the reference is none; data preparation drops such rows
+        except (ValueError, TypeError, SyntaxError):  # the reference is none; preparing the data drops such rows
             return Verdict(0.0, "error")
         finally:
             self._idle.put(worker)
@@ -115,7 +112,9 @@ class _Worker:
         self.programs: list[Child] = []  # sandboxes of model programs that run in this worker's turn
 
     def start(self) -> Child:
-        """The running process, started if there is none.  Raises SandboxError."""
+        """The running process, started if there is none.  Raises SandboxError if that fails or the pool is closed."""
+        if self.closed:
+            raise SandboxError("the pool is closed")
         if self.child is None:
             child = Child("worker", self.unsafe)
             child.wait_ready()
@@ -132,10 +131,10 @@ class _Worker:
             try:
                 return _checked(child.receive(time.monotonic() + seconds))
             except TimeoutError:
-                self._drop()
+                self.drop()
                 return Verdict(0.0, "timeout")
             except ChildDied:
-                self._drop()
+                self.drop()
         return Verdict(0.0, "error")
 
     def _ready_for(self, domain: str, response: str, reference: dict, seconds: float) -> Child:
@@ -148,18 +147,15 @@ class _Worker:
                 child = self.start()
                 deadline = time.monotonic() + START_SECONDS
                 child.send((domain, response, reference, seconds), deadline)
-                started = child.receive(deadline)
+                reply = child.receive(deadline)
             except (ChildDied, TimeoutError, SandboxError) as error:
                 reason = error
-                self._drop()
+                self.drop()
                 continue
-            if broken := started["broken"]:
-                self._drop()
-                raise SandboxError(
-                    f"the {domain} verifier can't be imported: {broken}\n"
-                    "Install its packages: pip install -r requirements-rewards.txt"
-                )
-            return child
+            if reply == "started":
+                return child
+            self.drop()
+            reason = f"the {domain} verifier can't be imported: {reply}; pip install -r requirements-rewards.txt"
         raise SandboxError(f"a worker did not start {STARTS} times in a row: {reason}")
 
     def run_program(self, response: str, reference: dict, seconds: float) -> tuple[float, str]:
@@ -171,16 +167,18 @@ class _Worker:
                 reason = error
         raise reason
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """End the process; the next answer starts another."""
         if self.child is not None:
             self.child.kill()
         self.child = None
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
+        """End what runs, from another thread, and start nothing more."""
+        self.closed = True
         for child in [self.child, *self.programs]:
             if child is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.kill()
+                child.process.kill()
 
 
 def _checked(reply: Any) -> Verdict:
