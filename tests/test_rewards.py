@@ -499,9 +499,14 @@ def _items(count: int) -> list[tuple[str, dict[str, Any]]]:
 
 def _solution(item: dict[str, Any]) -> str:
     """The gold answer; three tasks keep theirs in the metadata."""
-    metadata = item["metadata"]
-    if item["answer"] is not None:
-        return item["answer"]
+    metadata, answer = item["metadata"], item["answer"]
+    if answer is not None and "Integral(" in answer:
+        # One item in eight of intermediate_integration has the question as its answer, which we do not accept.
+        import sympy
+
+        return str(sympy.parse_expr(answer).doit())
+    if answer is not None:
+        return answer
     if "possible_answer" in metadata:
         return json.dumps(metadata["possible_answer"])
     return str(metadata.get("example_correct_answer") or metadata.get("example_answer"))

@@ -86,7 +86,7 @@ def normalise(text: str) -> str:
     """
     text = re.sub(r"\\(?:left|right|displaystyle|,|!|;|:|quad| )|~", "", text)
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    whole = re.fullmatch(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}", text.strip())
+    whole = re.fullmatch(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}", text.strip())
     text = whole[1] if whole else re.sub(r"\\(?:text|mathrm|mbox)\{[^{}]*\}", "", text)
     text = re.sub(r"\^\{?\\circ\}?|\\?%|\\?\$|\s", "", text).rstrip(".")
     text = re.sub(r"^[A-Za-z]=", "", text)
