@@ -22,7 +22,7 @@ from tqdm import tqdm
 from prorl_scale.rewards import Pool
 
 from .contamination import Index, evaluation_texts
-from .sources import SOURCES, TASKS, Dropped, Row, puzzles, records, row
+from .sources import SOURCES, TASKS, Dropped, Row, puzzles, question, records, row
 
 RECIPES: dict[str, dict[str, dict[str, int]]] = {  # rows by split and domain
     "prorl-1.5b": {
@@ -154,7 +154,7 @@ def _clean(rows: list[Row], index: Index, dropped: Counter) -> tuple[list[Row], 
     """The rows without overlap with an evaluation set, and a report of those with one."""
     clean, overlaps = [], []
     for made in rows:
-        if match := index.match(made.prompt[-1]["content"]):
+        if match := index.match(question(made)):
             dropped["overlaps an evaluation set"] += 1
             overlaps.append({"id": made.id, "evaluation": match[0], "words": match[1]})
         else:

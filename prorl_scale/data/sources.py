@@ -29,7 +29,7 @@ class Dropped(Exception):
 
 @dataclass
 class Row:
-    """A training prompt.  `check` is a response, and the score that the verifier must give it for the row to be kept."""
+    """A training prompt.  `check` is a response, and the score it must get for the row to be kept."""
 
     id: str
     domain: str
@@ -86,6 +86,12 @@ def _asked(text: str, suffix: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{text.strip()}\n{suffix}"}]
 
 
+def question(made: Row) -> str:
+    """What a row asks, without the suffix that says how to answer."""
+    text = made.prompt[-1]["content"]
+    return next((text.removesuffix(suffix) for suffix in (BOXED, CODE, TAGGED) if text.endswith(suffix)), text)
+
+
 def _math(make: partial, record: dict[str, Any]) -> Row:
     answer = str(record["answer"]).strip()
     if not answer:
@@ -113,7 +119,7 @@ def _code(make: partial, record: dict[str, Any]) -> Row:
 
 
 def _stem(make: partial, record: dict[str, Any]) -> Row:
-    """Kept if its solution ends in an answer that R1's response agrees with: by our verifier, by GPT-4o in the paper."""
+    """Kept if its solution ends in an answer that R1's agrees with.  Our verifier says so; the paper asked GPT-4o."""
     answer = final_answer(record["matched_solution"] or "")
     if answer is None:
         raise Dropped("no answer to be found in the solution")
