@@ -471,7 +471,7 @@ def test_instruction_fractions_and_holes(pool: Pool) -> None:
 
 TASKS = [*sources.TASKS, "acre", "boxnet", "game_of_life_halting", "puzzle24"]  # the last four are held out
 UNSOLVED = {"rush_hour", "boxnet"}  # Reasoning Gym has no solution for these
-# Nonsense may get 0.05 on average over a task's items, and more where a scorer pays for common letters or any formula.
+# Nonsense may get 0.1 on average over a task's items, and more where a scorer pays for common letters or any formula.
 FLOOR = {"propositional_logic": 0.3, "figlet_font": 0.2, "spell_backward": 0.2}
 
 
@@ -517,7 +517,7 @@ def test_every_puzzle_pays_its_solution_and_not_nonsense(pool: Pool, count: int)
         paid = dict.fromkeys(TASKS, 0.0)
         for (task, _), verdict in zip(items, verdicts, strict=True):
             paid[task] += verdict.score / count
-        assert {task: mean for task, mean in paid.items() if mean > FLOOR.get(task, 0.05) + 1e-9} == {}, nonsense
+        assert {task: mean for task, mean in paid.items() if mean > FLOOR.get(task, 0.1) + 1e-9} == {}, nonsense
 
 
 def _puzzle(pool: Pool, task: str, item: dict, answers: list[str], **reference: Any) -> list[float]:
