@@ -28,6 +28,7 @@ class Mixture:
         if not files:
             raise FileNotFoundError(f"no {split} files in {folder}: run `python -m prorl_scale.data prepare` first")
         self.seed, self.rows = seed, {}
+        self._orders: dict[str, tuple[int, list[int]]] = {}  # domain: (epoch, order of its rows)
         for file in files:
             for row in parquet.read_table(file).to_pylist():
                 self.rows.setdefault(row["domain"], []).append(row)
@@ -56,12 +57,12 @@ class Mixture:
         return {**row, "reference": json.loads(row["reference"]), "meta": json.loads(row["meta"])}
 
     def _order(self, domain: str, epoch: int) -> list[int]:
-        """The order of a domain's rows in one epoch; the last one used is kept, since shuffling takes a while."""
-        if getattr(self, "_kept", {}).get(domain, (None,))[0] != epoch:
+        """The order of a domain's rows in one epoch; the last one is kept, since shuffling takes a while."""
+        if self._orders.get(domain, (None, []))[0] != epoch:
             order = list(range(len(self.rows[domain])))
             random.Random(f"{self.seed}/{domain}/{epoch}").shuffle(order)
-            self._kept = {**getattr(self, "_kept", {}), domain: (epoch, order)}
-        return self._kept[domain][1]
+            self._orders[domain] = (epoch, order)
+        return self._orders[domain][1]
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, for a checkpoint."""

@@ -20,6 +20,7 @@ TAGGED = "Think step by step, then give the final answer between <answer> and </
 
 TASKS = (Path(__file__).parent / "puzzle_tasks.txt").read_text(encoding="utf-8").split()  # the paper's 96
 RENAMED = {"palindrome": "palindrome_generation"}
+R1_COLUMNS = ("r1_response", "r1_solution")  # SCP-116K has been published with several names for its columns
 VALIDATION_SEEDS = 500_000_000  # Reasoning Gym makes item i from seed + i, so the two splits must lie far apart
 
 
@@ -123,10 +124,10 @@ def _stem(make: partial, record: dict[str, Any]) -> Row:
     answer = final_answer(record["matched_solution"] or "")
     if answer is None:
         raise Dropped("no answer to be found in the solution")
-    columns = [name for name in ("r1_response", "r1_solution", "r1_reasoning_solution") if record.get(name)]
+    columns = [name for name in R1_COLUMNS if name in record]
     if not columns:
-        raise Dropped("no response of R1") if any(n.startswith("r1") for n in record) else KeyError("r1_response")
-    theirs = final_answer(after_think(record[columns[0]]))
+        raise KeyError(R1_COLUMNS[0])
+    theirs = final_answer(after_think(record[columns[0]] or ""))
     if theirs is None:
         raise Dropped("no answer to be found in R1's response")
     meta = {"subject": record.get("domain")}

@@ -41,7 +41,7 @@ class ChildDied(Exception):
 
 
 def python_folders() -> list[str]:
-    """The folders of packages that the inside may import from: those of this Python, but not the current one's."""
+    """The folders of installed packages, which the inside may read and import from."""
     return [path for path in sys.path if path.endswith(("site-packages", "dist-packages")) and os.path.isdir(path)]
 
 
@@ -125,7 +125,7 @@ class Child:
         try:
             if not unsafe:
                 filter_fd, write = os.pipe()
-                os.write(write, seccomp.base_filter())  # a few hundred bytes: a pipe takes them at once
+                os.write(write, seccomp.base_filter())  # about a kilobyte: a pipe takes it at once
                 os.close(write)
                 keep.append(filter_fd)
                 python = command(python, filter_fd)

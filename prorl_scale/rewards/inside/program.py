@@ -67,7 +67,7 @@ def run_stdin(code: str, text: str, seconds: float, line: Line) -> str | None:
     printed = bytearray()
     while len(printed) <= MAX_OUTPUT and (piece := os.read(output, 2**20)):
         printed += piece
-    os.close(output)  # a flood ends here, with SIGPIPE
+    os.close(output)  # a flood ends here: its next write fails
     _, status = os.waitpid(child, 0)
     return printed.decode(errors="replace") if status == 0 and len(printed) <= MAX_OUTPUT else None
 
