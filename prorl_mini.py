@@ -184,23 +184,17 @@ def rollout(
     Tokens come from the whole softmax(logits / temperature).  Cutting its tail (top-p, top-k) would make the
     sampler another distribution than the one `token_logprobs` scores, and bias every ratio that follows.
     """
-    device = policy.device
-    width = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), width, dtype=torch.long, device=device)  # padded on the left, so that
-    seen = torch.zeros_like(ids)  # all prompts end in the same column and the answers start in the next
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
-        seen[row, width - len(prompt) :] = 1
-
+    ids, seen = pad_left(prompts, policy.device)
     cache = DynamicCache(config=policy.config)
-    logits = _next_token_logits(policy, ids, seen, cache).repeat_interleave(num_answers, 0)  # (B, V)
+    hidden = read(policy, ids, seen, cache)[:, -1].repeat_interleave(num_answers, 0)  # (B, D)
     cache.batch_repeat_interleave(num_answers)  # each prompt is read once, not G times
     seen = seen.repeat_interleave(num_answers, 0)
 
     answers: list[list[int]] = [[] for _ in range(len(prompts) * num_answers)]
-    writing = torch.arange(len(answers), device=device)  # the answers that are not finished yet
-    stop = torch.tensor(stop_ids, device=device)
+    writing = torch.arange(len(answers), device=policy.device)  # the answers that are not finished yet
+    stop = torch.tensor(stop_ids, device=policy.device)
     for length in range(1, max_new_tokens + 1):
+        logits = policy.get_output_embeddings()(hidden).float()  # (rows, V)
         token = torch.multinomial(F.softmax(logits / temperature, -1), 1, generator=generator)  # (rows, 1)
         for row, value in zip(writing.tolist(), token[:, 0].tolist(), strict=True):
             answers[row].append(value)
@@ -211,16 +205,24 @@ def rollout(
             keep = unfinished.nonzero()[:, 0]
             cache.batch_select_indices(keep)
             writing, token, seen = writing[keep], token[keep], seen[keep]
-        seen = F.pad(seen, (0, 1), value=1)
-        logits = _next_token_logits(policy, token, seen, cache)
+        seen = F.pad(seen, (0, 1), value=True)
+        hidden = read(policy, token, seen, cache)[:, -1]
     return answers
 
 
-def _next_token_logits(policy: Any, ids: Tensor, seen: Tensor, cache: DynamicCache) -> Tensor:
-    """Read `ids` (rows, new tokens) after what the cache holds -> logits (rows, V) of the token that follows."""
+def pad_left(prompts: list[list[int]], device: Any) -> tuple[Tensor, Tensor]:
+    """-> ids (P, T), seen (P, T) bool.  All prompts end in the last column, so all answers start in the next."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+    seen = torch.tensor([[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts], device=device)
+    return ids, seen
+
+
+def read(model: Any, ids: Tensor, seen: Tensor, cache: DynamicCache | None = None) -> Tensor:
+    """Hidden states (B, T, D) of the new `ids` (B, T); `seen` (B, cached + T) is False on padding."""
     positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # padding takes no position
-    inputs = {"input_ids": ids, "attention_mask": seen, "position_ids": positions, "past_key_values": cache}
-    return policy(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1].float()
+    inputs = {"input_ids": ids, "attention_mask": seen.long(), "position_ids": positions}
+    return model.base_model(**inputs, past_key_values=cache, use_cache=cache is not None).last_hidden_state
 
 
 def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, generator) -> Iterator[list]:
@@ -251,8 +253,8 @@ def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[li
 def has_contrast(rewards: Tensor, tol: float = 1e-6) -> Tensor:
     """Which groups can teach anything: (P, G) raw rewards -> (P,) bool.
 
-    Where all answers earn the same, every advantage is 0.  Compared by range and not by `std() > 0`, because the
-    standard deviation of sixteen equal floats may come out as 1e-9.
+    Where all answers earn the same, every advantage is 0.  Compared by range and not by `std() > 0`, because sixteen
+    equal floats need not equal their rounded mean.
 
     >>> has_contrast(torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.1, 0.1]]))
     tensor([ True, False, False])
@@ -340,20 +342,30 @@ def token_entropy(logits: Tensor, temperature: float) -> Tensor:
     return -(logp.exp() * logp).sum(-1)
 
 
-def make_batch(samples: list[Sample], device: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Pad on the right: B samples -> ids (B, T), attention (B, T), mask (B, T) that is True on answer tokens.
+@dataclass
+class Batch:
+    """B answers to U distinct prompts: prompts padded on the left, answers on the right."""
+
+    prompts: Tensor  # (U, W) ids
+    seen: Tensor  # (U, W) False on padding
+    owner: Tensor  # (B,) the row of its prompt
+    answers: Tensor  # (B, A) ids
+    mask: Tensor  # (B, A) True on answer tokens
+
+
+def make_batch(samples: list[Sample], device: Any) -> Batch:
+    """Pad B samples.
 
     EOS is part of the answer and so of the mask: a policy that is not trained on stopping never learns to stop.
     """
-    width = max(map(len, samples))
-    ids = torch.zeros(len(samples), width, dtype=torch.long)
-    attention = torch.zeros(len(samples), width, dtype=torch.long)
-    mask = torch.zeros(len(samples), width, dtype=torch.bool)
-    for row, s in enumerate(samples):
-        ids[row, : len(s)] = torch.tensor(s.prompt + s.answer)
-        attention[row, : len(s)] = 1
-        mask[row, len(s.prompt) : len(s)] = True
-    return ids.to(device), attention.to(device), mask.to(device)
+    rows: dict[tuple[int, ...], int] = {}
+    owner = [rows.setdefault(tuple(s.prompt), len(rows)) for s in samples]
+    prompts, seen = pad_left([list(prompt) for prompt in rows], device)
+    width = max(len(s.answer) for s in samples)
+    answers = torch.tensor([s.answer + [0] * (width - len(s.answer)) for s in samples], device=device)
+    lengths = torch.tensor([len(s.answer) for s in samples], device=device)
+    mask = torch.arange(width, device=device) < lengths[:, None]
+    return Batch(prompts, seen, torch.tensor(owner, device=device), answers, mask)
 
 
 def split_microbatches(samples: list[Sample], max_tokens: int) -> list[list[Sample]]:
@@ -369,21 +381,36 @@ def split_microbatches(samples: list[Sample], max_tokens: int) -> list[list[Samp
     return batches
 
 
-def answer_logprobs(
-    model: Any, ids: Tensor, attention: Tensor, mask: Tensor, temperature: float, with_entropy: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Log-probs (and entropies) of the answer tokens: (B, T) inputs -> (B, T), (B, T), zero outside the mask.
+def hidden_before_answers(model: Any, batch: Batch) -> Tensor:
+    """What the model knows just before each answer token: (B, A, D).
+
+    As in `rollout`, a prompt is read once and its G answers go on from its keys and values, gradient included; where
+    prompts are as long as answers that halves the work.  Gradient checkpointing allows no cache: there, and so in
+    training mode, every answer is read with its prompt.
+    """
+    seen = torch.cat([batch.seen[batch.owner], batch.mask[:, :-1]], 1)  # an answer's last token predicts nothing
+    if model.training:
+        ids = torch.cat([batch.prompts[batch.owner], batch.answers[:, :-1]], 1)
+        return read(model, ids, seen)[:, batch.prompts.shape[1] - 1 :]
+    cache = DynamicCache(config=model.config)
+    first = read(model, batch.prompts, batch.seen, cache)[batch.owner, -1:]  # (B, 1, D)
+    if batch.answers.shape[1] == 1:
+        return first
+    cache.batch_select_indices(batch.owner)
+    return torch.cat([first, read(model, batch.answers[:, :-1], seen, cache)], 1)
+
+
+def answer_logprobs(model: Any, batch: Batch, temperature: float, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
+    """Log-probs (and entropies) of the answer tokens -> (B, A), (B, A), zero outside the mask.
 
     The head is the largest matrix of a small model: logits of 8,192 tokens over 151,936 words take 5 GB.  So it is
-    applied to the N answer positions only, in chunks whose logits are recomputed in the backward pass.
+    applied to the N answer tokens only, in chunks whose logits are recomputed in the backward pass.
     """
-    hidden = model.base_model(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
-    before = hidden[:, :-1][mask[:, 1:]]  # (N, D): what the model knew just before each answer token
-    target = ids[:, 1:][mask[:, 1:]]  # (N,)
+    before, target = hidden_before_answers(model, batch)[batch.mask], batch.answers[batch.mask]  # (N, D), (N,)
     head = model.get_output_embeddings()
 
     def score(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(h).float() if h.dtype != torch.float64 else head(h)
+        logits = head(h).to(torch.promote_types(h.dtype, torch.float32))  # never a softmax in bfloat16
         entropy = token_entropy(logits.detach(), temperature) if with_entropy else torch.zeros_like(logits[:, 0])
         return token_logprobs(logits[None], t[None], temperature)[0], entropy
 
@@ -393,27 +420,25 @@ def answer_logprobs(
         for h, t in zip(before.split(chunk), target.split(chunk), strict=True)
     ]
     logp, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
-    where = mask.clone()
-    where[:, 0] = False
-    blank = torch.zeros(ids.shape, dtype=logp.dtype, device=ids.device)
-    return blank.masked_scatter(where, logp), blank.masked_scatter(where, entropy)
+    blank = torch.zeros(batch.mask.shape, dtype=logp.dtype, device=logp.device)
+    return blank.masked_scatter(batch.mask, logp), blank.masked_scatter(batch.mask, entropy)
 
 
 @torch.no_grad()
 def score_samples(model: Any, samples: list[Sample], config: Config, with_entropy: bool = False) -> Iterator[tuple]:
     """Log-probs without a gradient: yields (sample, (answer length,) log-probs, (answer length,) entropies)."""
-    for batch in split_microbatches(samples, config.microbatch_tokens):
-        ids, attention, mask = make_batch(batch, model.device)
-        logp, entropy = answer_logprobs(model, ids, attention, mask, config.temperature, with_entropy)
-        for row, sample in enumerate(batch):
-            yield sample, logp[row][mask[row]].cpu(), entropy[row][mask[row]].cpu()
+    for part in split_microbatches(samples, config.microbatch_tokens):
+        both = answer_logprobs(model, make_batch(part, model.device), config.temperature, with_entropy)
+        logp, entropy = (values.cpu() for values in both)
+        for row, sample in enumerate(part):
+            yield sample, logp[row, : len(sample.answer)], entropy[row, : len(sample.answer)]
 
 
 def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
     """Old log-probs of all that was just written, surplus included, and reference log-probs of what is trained on.
 
-    The old ones are recomputed and not taken from the sampler, so that the first update's ratio is exactly 1.  They
-    are computed once: a surplus group keeps those of the policy that wrote it.
+    The old ones are recomputed and not taken from the sampler, so that the first update's ratio is 1.  They are
+    computed once: a surplus group keeps those of the policy that wrote it.
     """
     new = [s for group in [*groups, *run.state.surplus] for s in group if s.old_logp is None]
     for sample, logp, entropy in score_samples(run.policy, new, run.config, with_entropy=True):
@@ -459,11 +484,11 @@ def policy_loss(
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - eps_low, 1 + eps_high)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
-    loss = -(surrogate * mask).sum() / num_tokens
+    loss = -(torch.where(inside, surrogate, 0.0) * mask).sum() / num_tokens
     with torch.no_grad():
         sums = {
-            "clip_high": ((ratio > 1 + eps_high) & (advantages > 0) & inside).sum(),
-            "clip_low": ((ratio < 1 - eps_low) & (advantages < 0) & inside).sum(),
+            "clip_high": ((ratio > 1 + eps_high) & (advantages > 0)).sum(),  # outside the mask the ratio is 1
+            "clip_low": ((ratio < 1 - eps_low) & (advantages < 0)).sum(),
             "tokens": inside.sum(),
         }
     return loss, sums
@@ -511,15 +536,15 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     config, policy = run.config, run.policy
     num_tokens = sum(len(s.answer) for s in samples)  # of the whole mini-batch: see `policy_loss`
     sums = dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "tokens"), 0.0)
-    for batch in split_microbatches(samples, config.microbatch_tokens):
-        ids, attention, mask = make_batch(batch, policy.device)
-        logp, _ = answer_logprobs(policy, ids, attention, mask, config.temperature)
-        old_logp = torch.zeros_like(logp).masked_scatter(mask, torch.cat([s.old_logp for s in batch]).to(logp))
-        advantages = torch.tensor([[s.advantage] for s in batch]).to(logp)  # (B, 1)
-        weights = token_weights(mask, num_tokens, len(samples), config.loss_level).to(logp)
+    for part in split_microbatches(samples, config.microbatch_tokens):
+        batch = make_batch(part, policy.device)
+        logp, _ = answer_logprobs(policy, batch, config.temperature)  # (B, A), as all below
+        old_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.old_logp for s in part]).to(logp))
+        advantages = torch.tensor([[s.advantage] for s in part]).to(logp)  # (B, 1)
+        weights = token_weights(batch.mask, num_tokens, len(samples), config.loss_level).to(logp)
         loss, stats = policy_loss(logp, old_logp, advantages, weights, num_tokens, config.eps_low, config.eps_high)
         if config.kl_coef > 0:
-            ref_logp = torch.zeros_like(logp).masked_scatter(mask, torch.cat([s.ref_logp for s in batch]).to(logp))
+            ref_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.ref_logp for s in part]).to(logp))
             kl = (kl_estimate(logp, ref_logp, config.kl_kind) * weights).sum() / num_tokens
             loss = loss + config.kl_coef * kl
             stats["kl"] = kl.detach()
@@ -543,7 +568,8 @@ def update_all(run: Run, groups: list[list[Sample]]) -> dict[str, float]:
     run.policy.eval()
     total = {key: sum(result[key] for result in results) for key in results[0]}
     return {
-        **{key: total[key] / len(results) for key in ("loss", "kl", "grad_norm")},
+        **{key: total[key] / len(results) for key in ("loss", "grad_norm")},
+        "kl": total["kl"] / len(results) if run.config.kl_coef > 0 else None,  # measuring it costs a reference pass
         **{key: total[key] / total["tokens"] for key in ("clip_low", "clip_high")},
         "skipped_updates": int(total["skipped"]),
     }
@@ -687,7 +713,7 @@ def train(config: Config) -> dict:
             if gave_up:
                 raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
             if stop.requested:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(str(folder.path))
         measure_boundary(run, "final")
         folder.save(run)
     folder.export(run.policy, run.tokenizer, "last")
@@ -702,14 +728,16 @@ def start_run(config: Config) -> Run:
     torch.set_num_threads(config.threads)
     policy, tokenizer = models.load_policy(config)
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = Run(config, policy, reference, optimizer, tokenizer, task, generator, folder)
     if config.resume:
         folder.restore(run, State, Sample)
     else:
-        folder.export(policy, tokenizer, "base")
+        folder.begin(run)
     return run
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import tyro
+from transformers.utils.logging import disable_progress_bar
 
 from prorl_lab.errors import UserError
 
@@ -63,13 +64,15 @@ RESUMABLE = {"steps", "max_seconds"}  # a resumed run may go on for longer; noth
 
 def run(config_class: type, train: Any, args: list[str] | None) -> int:
     """Parse, train, and turn what users can mend into one sentence and an exit code."""
+    disable_progress_bar()  # transformers draws one for every folder it reads or writes
     try:
         train(parse(config_class, args))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped; continue with --resume and this run's folder", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        saved = f"state saved: continue with --resume {stop.args[0]}" if stop.args else "not saved since the last save"
+        print(f"stopped; {saved}", file=sys.stderr)
         return 130
     return 0
 

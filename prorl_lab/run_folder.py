@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -30,7 +31,7 @@ class RunFolder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".writable").touch()
+            (self.path / ".writable").touch()  # found out now, not after the warm-up
             (self.path / ".writable").unlink()
         except OSError as error:
             raise UserError(f"can't write to {self.path} ({error.strerror}): choose another --out") from error
@@ -38,8 +39,12 @@ class RunFolder:
             raise UserError(
                 f"{self.path} holds another run: continue it with --resume {self.path}, or choose another --out"
             )
-        write_json(self.path / "config.json", {"settings": dataclasses.asdict(config), **environment()})
+
+    def begin(self, run: Any) -> None:
+        """The first files of a new run, once its model and task have been loaded: a mistake there leaves none."""
+        write_json(self.path / "config.json", {"settings": dataclasses.asdict(run.config), **environment()})
         self.metrics_path.touch()
+        self.export(run.policy, run.tokenizer, "base")
 
     def __enter__(self) -> "RunFolder":
         self.file = self.metrics_path.open("a", encoding="utf-8")
@@ -64,7 +69,8 @@ class RunFolder:
             self.say(line)
 
     def _append(self, row: dict) -> None:
-        self.file.write(json.dumps(row) + "\n")
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self.file.write(json.dumps(finite, allow_nan=False) + "\n")  # NaN is not JSON, other readers would stop there
         self.file.flush()
 
     def save(self, run: Any) -> None:

@@ -77,7 +77,14 @@ class LaptopTask:
 
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         # This scorer splits and compares strings; it never evaluates text, so it may run in our own process.
-        return [self.datasets[p.tier].score_answer(", ".join(text.split()), p.entry) for p, text in answers]
+        return [self._score_one(problem, text.split()) for problem, text in answers]
+
+    def _score_one(self, problem: Problem, words: list[str]) -> float:
+        """Reasoning Gym's score, but 0 for an answer of another length: 0.1.25 pays 1.0 for a sorted list with any
+        words after it, and a policy finds that out within a hundred steps."""
+        if len(words) != problem.entry["metadata"]["num_words"]:
+            return 0.0
+        return self.datasets[problem.tier].score_answer(", ".join(words), problem.entry)
 
 
 def tier_name(length: int) -> str:

@@ -1,0 +1,91 @@
+"""Our side of step_vs_trl.py: a run of `prorl_mini.train` on random rewards."""
+
+import json
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from measure import Yardstick, random_rewards, read_settings, write_result
+
+import prorl_mini
+from prorl_lab import tasks
+
+
+class RandomTask:
+    """The prompts of the settings file in turn; rewards that do not look at the answers."""
+
+    def __init__(self, prompts: list[str], stop_ids: list[int], yardstick: Yardstick):
+        self.prompts, self.stop_ids, self.yardstick = prompts, stop_ids, yardstick
+        self.tiers = ["bench"]
+        self.draw = random.Random(0)
+
+    def problem(self, split: str, number: int, tier: str | None = None) -> tasks.Problem:
+        return tasks.Problem("bench", self.prompts[number % len(self.prompts)], {})
+
+    def score(self, answers: list[tuple[tasks.Problem, str]]) -> list[float]:
+        self.yardstick.mark()
+        return random_rewards(len(answers), self.draw)
+
+
+def config(settings: dict[str, Any], out: str) -> prorl_mini.Config:
+    return prorl_mini.Config(
+        model=settings["model"],
+        task="bench",
+        out=out,
+        device="cpu",
+        dtype="float32",
+        threads=settings["threads"],
+        steps=settings["warmup"] + settings["steps"] + 1,  # N + 1 reward calls enclose N steps
+        save_every=10**9,
+        prompts_per_step=settings["prompts"],
+        answers_per_prompt=settings["answers"],
+        temperature=settings["temperature"],
+        max_new_tokens=settings["answer_tokens"],
+        rollout_batch=settings["prompts"] * settings["answers"],
+        updates_per_step=settings["updates"],
+        microbatch_tokens=settings["microbatch"] * (settings["prompt_tokens"] + settings["answer_tokens"]),
+        kl_coef=settings["kl_coef"],
+        learning_rate=settings["learning_rate"],
+        weight_decay=settings["weight_decay"],
+        gradient_checkpointing=False,
+        binary_reward=False,
+        reset=False,
+        eval_every=0,
+        boundary_prompts=0,
+    )
+
+
+def with_parts(steps: list[dict], rows: list[dict]) -> list[dict]:
+    """The split, from what every run logs.  A step as the yardstick cuts it begins in the middle of one of the run's
+    own steps (after its rollout) and ends in the middle of the next."""
+    result = []
+    for step, row, following in zip(steps, rows, rows[1:], strict=False):
+        parts = {
+            "generate": following["seconds_generate"],
+            "reward": following["seconds_reward"],
+            "logprobs": row["seconds_logprobs"],
+            "update": row["seconds_update"],
+        }
+        parts["rest"] = step["seconds"] - sum(parts.values())
+        result.append({**step, "parts": parts, "answer_tokens": row["tokens"]})
+    return result
+
+
+def main() -> None:
+    settings = read_settings()
+    yardstick = Yardstick("step")
+    # The only thing replaced: tasks that ship with the project grade answers, and this model writes noise.
+    tasks.load_task = lambda config, stop_ids: RandomTask(settings["prompt_texts"], stop_ids, yardstick)
+    with tempfile.TemporaryDirectory() as folder:
+        prorl_mini.train(config(settings, folder))
+        lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if "event" not in row]
+    if len(rows) != len(yardstick.steps):
+        raise SystemExit(f"{len(yardstick.steps)} reward calls in {len(rows)} steps: the yardstick needs one a step")
+    steps = with_parts(yardstick.steps[1:], rows)
+    write_result(settings, steps, ["torch", "transformers", "tokenizers"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Gather finished runs into this folder, and draw the table and the figure that the README shows.
+
+    python results/2026-11-23-laptop/collect.py RUNS_DIR     copy prorl-*, plain-*, long from RUNS_DIR, then summarise
+    python results/2026-11-23-laptop/collect.py              summarise what is here
+
+Each run keeps config.json, metrics.jsonl, summary.json; the figure is of the mean over seeds with the seeds' range.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+SEEDS = (0, 1, 2)
+# column -> (run folder, stage of its summary.json)
+COLUMNS = {
+    "base": ("prorl-{}", "base"),
+    "ProRL, 100 steps": ("prorl-{}", "final"),
+    "plain GRPO, 100 steps": ("plain-{}", "final"),
+    "plain GRPO, equal seconds": ("plain-longer-{}", "final"),
+}
+KEPT = ("config.json", "metrics.jsonl", "summary.json", "curve.png", "boundary.png")
+
+
+def copy_runs(source: Path) -> None:
+    for run in sorted(source.iterdir()):
+        if (run / "summary.json").exists():
+            (HERE / run.name).mkdir(exist_ok=True)
+            for name in KEPT:
+                shutil.copy(run / name, HERE / run.name / name)
+
+
+def summary(run: str) -> dict:
+    return json.loads((HERE / run / "summary.json").read_text())
+
+
+def over_seeds(column: str, tier: str, k: str) -> list[float]:
+    run, stage = COLUMNS[column]
+    return [summary(run.format(seed))["tiers"][tier][stage]["pass@k"][k] for seed in SEEDS]
+
+
+def cell(values: list[float]) -> str:
+    """Mean, and the lowest and highest seed."""
+    return f"{sum(values) / len(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def table() -> str:
+    tiers = list(summary("prorl-0")["tiers"])
+    heads = [f"{column}: {k}" for column in COLUMNS for k in ("pass@1", "pass@64")]
+    lines = ["| list of | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for tier in tiers:
+        cells = [cell(over_seeds(column, tier, k)) for column in COLUMNS for k in ("1", "64")]
+        lines.append(f"| {tier} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw() -> None:
+    tiers = list(summary("prorl-0")["tiers"])
+    lengths = [int(tier.split()[0]) for tier in tiers]
+    colours = dict(zip(COLUMNS, ("#8c8c8c", "#2f6db3", "#e8a33d", "#c0392b"), strict=True))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+    for axis, k in zip(axes, ("1", "64"), strict=True):
+        axis.axvspan(min(lengths) - 0.5, 5.5, color="#dddddd", alpha=0.5, linewidth=0)
+        axis.axvspan(16.5, max(lengths) + 0.5, color="#dceadf", alpha=0.7, linewidth=0)
+        for column, colour in colours.items():
+            rows = [over_seeds(column, tier, k) for tier in tiers]
+            axis.plot(lengths, [sum(r) / len(r) for r in rows], "o-", color=colour, markersize=4, label=column)
+            axis.fill_between(lengths, [min(r) for r in rows], [max(r) for r in rows], color=colour, alpha=0.2, lw=0)
+        axis.set_title(f"pass@{k}, mean and range of three seeds", fontsize=10)
+        axis.set_xlabel("words in the list (grey: in the warm-up; green: in neither warm-up nor RL)")
+        axis.set_xlim(min(lengths) - 0.5, max(lengths) + 0.5)
+        axis.set_ylim(-0.02, 1.02)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(HERE / "boundary.png", dpi=120)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        copy_runs(Path(sys.argv[1]))
+    (HERE / "table.md").write_text(table())
+    draw()

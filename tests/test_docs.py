@@ -1,0 +1,90 @@
+"""What the text says against what the code and results/ say."""
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import prorl_mini as mini
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+LAPTOP = ROOT / "results/2026-11-23-laptop"
+STAGES = ["prompts", "rollout", "reward", "advantage", "logprobs", "loss", "step", "reset", "eval"]
+
+
+def test_readme_table_is_made_from_the_recorded_runs():
+    """README = table.md = what collect.py computes from the summaries that lie there."""
+    spec = importlib.util.spec_from_file_location("collect", LAPTOP / "collect.py")
+    collect = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(collect)
+    shown = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", README, re.DOTALL).group(1)
+    assert shown == (LAPTOP / "table.md").read_text() == collect.table()
+
+
+@pytest.mark.parametrize("run", sorted(path.name for path in LAPTOP.iterdir() if (path / "summary.json").exists()))
+def test_recorded_runs_are_whole(run):
+    """Settings that this version still knows, a step for every line, and no step lost over resumes."""
+    settings = json.loads((LAPTOP / run / "config.json").read_text())["settings"]
+    mini.Config(**settings)
+    rows = map(json.loads, (LAPTOP / run / "metrics.jsonl").read_text().splitlines())
+    steps = [row["step"] for row in rows if "event" not in row]
+    assert steps == list(range(1, json.loads((LAPTOP / run / "summary.json").read_text())["steps"] + 1))
+
+
+def commands(text):
+    """Every `python prorl_mini.py ...` in a text, as arguments."""
+    lines = re.findall(r"^ +python prorl_mini\.py (.*?)(?:  +#.*|  +[a-z].*)?$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("args", [a for text in (README, mini.__doc__) for a in commands(text)], ids=" ".join)
+def test_commands_in_the_text_parse(args, monkeypatch):
+    if "--help" in args or "--resume" in args:
+        monkeypatch.setattr(mini.cli, "stored_settings", lambda folder: vars(mini.Config()))
+    if "--help" in args:
+        with pytest.raises(SystemExit) as stopped:
+            mini.cli.parse(mini.Config, args)
+        assert stopped.value.code == 0
+    else:
+        mini.cli.parse(mini.Config, args)
+
+
+def test_there_are_commands_in_the_text():
+    assert len(commands(README)) >= 6
+    assert len(commands(mini.__doc__)) >= 3
+
+
+def test_files_and_functions_named_in_the_readme_exist():
+    for path in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"`((?:prorl_lab|tests)/\w+\.py)`", README):
+        assert (ROOT / path).exists(), path
+    pieces = README.split("| piece |")[1].split("\n\n")[0]
+    for row in pieces.splitlines()[2:]:
+        for name in re.findall(r"`(\w+)`", row.split("|")[3]):
+            assert callable(getattr(mini, name)), name
+
+
+def test_metrics_named_in_the_readme_are_written():
+    table = README.split("| metric |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[1:] if "|" in row)))
+    rows = map(json.loads, (LAPTOP / "prorl-0/metrics.jsonl").read_text().splitlines())
+    written = set(next(row for row in rows if "event" not in row))
+    assert named - {"seconds_"} <= written
+    assert written - named - {"step", "loss"} == {key for key in written if key.startswith("seconds_")}
+
+
+def test_the_nine_stages_stand_in_order():
+    source = (ROOT / "prorl_mini.py").read_text()
+    assert re.findall(r"^# =+ \d\. (\w+)$", source, re.MULTILINE) == STAGES
+    assert " -> ".join(STAGES) in source
+
+
+def test_make_help_lists_the_targets():
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"mini", "mini-long", "test", "slow", "bench", "help"} <= targets
+    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets

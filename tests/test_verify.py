@@ -1,0 +1,132 @@
+"""Tasks and the verifier: real generators, right and wrong answers, and text that wants to hang or crash the scorer."""
+
+import itertools
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from prorl_lab import tasks
+from prorl_lab.errors import UserError
+from prorl_lab.verify import EVALUATING_TASKS, Verifier, last_boxed
+
+
+@pytest.fixture(scope="module")
+def verifier():
+    """Workers take seconds to start, so one serves this file."""
+    verifier = Verifier(seconds=5)
+    yield verifier
+    verifier.close()
+
+
+@pytest.fixture
+def laptop():
+    return tasks.LaptopTask(seed=0, stop_ids=[1])
+
+
+def test_laptop_problems_are_functions_of_their_number(laptop):
+    again = tasks.LaptopTask(seed=0, stop_ids=[1])
+    for number in (0, 7, 123_456):
+        assert laptop.problem("train", number) == again.problem("train", number)
+    train = {laptop.problem("train", i, "12 words").prompt for i in range(300)}
+    held_out = {laptop.problem("held-out", i, "12 words").prompt for i in range(300)}
+    assert len(train) == len(held_out) == 300
+    assert not train & held_out
+
+
+def test_laptop_scores_sorting_and_nothing_else(laptop):
+    problem = laptop.problem("held-out", 3, "6 words")
+    direction, *words, _ = problem.prompt.split()
+    right = sorted(words, reverse=direction == "descending")
+    answers = [" ".join(right), " " + "  ".join(right), " ".join(right[:-1]), " ".join([*right, right[-1]]), ""]
+    scores = laptop.score([(problem, text) for text in answers])
+    assert scores[:2] == [1.0, 1.0]
+    assert max(scores[2:]) < 1
+
+
+def test_gym_scores_the_gold_answer_and_survives_hostile_text(verifier):
+    """prime_factorization raises on words, game_of_life on odd JSON: both cost their own item only."""
+    names = ["leg_counting", "prime_factorization", "game_of_life"]
+    task = tasks.GymTask(names, seed=0, stop_ids=[1], verifier=verifier)
+    problems = [task.problem("train", i, name) for i, name in enumerate(names)]
+    gold = [(p, f"<think><answer>no</answer></think>so <answer> {p.entry['answer']}\n</answer>") for p in problems]
+    assert task.score(gold) == [1.0, 1.0, 1.0]
+    errors = verifier.errors
+    hostile = [(problems[1], "<answer>ten x 29 extra</answer>"), (problems[2], '<answer>{"a": 1}</answer>')]
+    assert max(task.score([*hostile, (problems[0], "no tags"), (problems[0], "<answer></answer>")])) == 0.0
+    assert verifier.errors > errors
+    assert task.score(gold) == [1.0, 1.0, 1.0]
+
+
+def test_answers_before_the_end_of_thinking_do_not_count():
+    assert tasks.tagged_answer("<think><answer>7</answer></think> I do not know") is None
+    assert tasks.tagged_answer("<answer>6</answer> no, <answer>7 </answer>") == "7"
+
+
+@pytest.mark.parametrize("name", sorted(EVALUATING_TASKS))
+def test_tasks_whose_scorer_evaluates_text_are_refused(name):
+    with pytest.raises(UserError, match="sandbox"):
+        tasks.GymTask([name], 0, [1], Verifier())
+
+
+def test_math_compares_values(verifier):
+    items = [
+        ("math", r"so \boxed{\frac{1}{2}}", {"answer": "0.5"}),
+        ("math", r"\boxed{1} or rather \boxed{2}", {"answer": "2"}),
+        ("math", r"<think>\boxed{2}</think> no idea", {"answer": "2"}),
+        ("math", r"\boxed{3}", {"answer": "2"}),
+        ("math", "2", {"answer": "2"}),
+        ("math", r"\boxed{" + "1+" * 400 + "1}", {"answer": "401"}),
+    ]
+    assert verifier.score(items) == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_power_tower_costs_its_clock_and_not_the_run(verifier):
+    """math-verify's own alarm can't break one long big-integer operation; ours kills the process."""
+    verifier.seconds = 2
+    timeouts = verifier.timeouts
+    tower = r"\boxed{5^{5^{5^{5^5}}}}"
+    scores = verifier.score([("math", tower, {"answer": "1"}), ("math", r"\boxed{1}", {"answer": "1"})])
+    verifier.seconds = 5
+    assert scores == [0.0, 1.0]
+    assert verifier.timeouts == timeouts + 1
+
+
+@pytest.mark.parametrize("text", ["no box", r"\boxed{never closed", r"\boxed"])
+def test_without_a_whole_box_there_is_no_answer(text):
+    assert last_boxed(text) is None
+
+
+def test_questions_file_is_split_and_read(tmp_path, verifier):
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(json.dumps({"question": f"{i}+1?", "answer": i + 1}) for i in range(20)) + "\n\n")
+    task = tasks.JsonLinesTask(path, 0, [1], verifier)
+    assert (len(task.rows["train"]), len(task.rows["held-out"])) == (18, 2)
+    problem = task.problem("train", 25)
+    assert problem == task.problem("train", 25 - 18)
+    assert task.score([(problem, rf"\boxed{{{problem.entry['answer']}}}")]) == [1.0]
+
+
+@pytest.mark.parametrize("text", ["", '{"question": "only one", "answer": "1"}\n'])
+def test_too_few_questions(tmp_path, text):
+    path = tmp_path / "few.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match="at least 2"):
+        tasks.read_questions(path)
+
+
+def test_real_golds_verify_against_themselves_and_not_each_other(verifier):
+    """AMC, AIME24 and the first 60 GSM8K answers."""
+    if "PRORL_TEST_DATA" not in os.environ:
+        pytest.skip("PRORL_TEST_DATA is not set: no public data sets at hand")
+    folder = Path(os.environ["PRORL_TEST_DATA"]) / "math"
+    golds = [
+        str(row["answer"]) for name in ("aime", "amc") for row in json.loads((folder / f"eval_{name}.json").read_text())
+    ]
+    lines = (folder / "gsm8k_test.jsonl").read_text().splitlines()[:60]
+    golds += [json.loads(line)["answer"].split("####")[-1].strip() for line in lines]
+    own = verifier.score([("math", rf"\boxed{{{gold}}}", {"answer": gold}) for gold in golds])
+    assert min(own) == 1.0
+    pairs = [(a, b) for a, b in itertools.pairwise(golds) if a != b]
+    assert max(verifier.score([("math", rf"\boxed{{{a}}}", {"answer": b}) for a, b in pairs])) == 0.0
