@@ -128,6 +128,10 @@ class Run:
     folder: RunFolder
     state: State = field(default_factory=State)
 
+    def write(self, *args: Any) -> list[list["Sample"]]:
+        """Stages 2 and 3 on one device; `prorl_scale` has vLLM write here, on every device its share."""
+        return write_answers(self, *args)
+
 
 # ============================================================================ 1. prompts
 
@@ -262,6 +266,21 @@ def has_contrast(rewards: Tensor, tol: float = 1e-6) -> Tensor:
     return rewards.amax(-1) - rewards.amin(-1) > tol
 
 
+def write_answers(
+    run: Run, problems: list, prompts: list, num_answers: int, temperature: float, generator: Any, ledger: Ledger
+) -> list[list[Sample]]:
+    """Rollout and reward: P problems and their prompts -> P groups of `num_answers` samples with raw rewards."""
+    with ledger.clock("generate"):
+        answers = list(rollout_all(run, prompts, num_answers, temperature, generator))
+    with ledger.clock("reward"):
+        rewards = score_answers(run, problems, answers)
+    groups = zip(prompts, answers, rewards, strict=True)
+    return [
+        [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, r) for ids, r in zip(group, scores, strict=True)]
+        for prompt, group, scores in groups
+    ]
+
+
 def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
     """Dynamic sampling with refill (ProRL 2.3, after DAPO 3.2): up to P groups with contrast for this step.
 
@@ -275,19 +294,14 @@ def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
         if len(surplus) >= want:
             break
         problems, prompts = draw_prompts(run, want)
-        with ledger.clock("generate"):
-            answers = list(rollout_all(run, prompts, config.answers_per_prompt, config.temperature, run.generator))
-        with ledger.clock("reward"):
-            rewards = torch.tensor(score_answers(run, problems, answers))  # (P, G)
-        if config.binary_reward:
-            rewards = (rewards >= 1).float()
+        groups = run.write(problems, prompts, config.answers_per_prompt, config.temperature, run.generator, ledger)
+        for sample in [s for group in groups for s in group] if config.binary_reward else []:
+            sample.reward = float(sample.reward >= 1)
+        rewards = torch.tensor([[s.reward for s in group] for group in groups])  # (P, G)
         keep = has_contrast(rewards) | (not config.dynamic_sampling)
-        for i, problem in enumerate(problems):
-            cut = [answer[-1] not in run.task.stop_ids for answer in answers[i]]
-            columns = zip(answers[i], cut, rewards[i].tolist(), strict=True)
-            group = [Sample(prompts[i], *column) for column in columns]
-            ledger.add(problem.tier, group, bool(keep[i]))
-            if keep[i]:
+        for problem, group, kept in zip(problems, groups, keep.tolist(), strict=True):
+            ledger.add(problem.tier, group, kept)
+            if kept:
                 surplus.append(group)
     return [surplus.popleft() for _ in range(min(want, len(surplus)))], ledger
 
@@ -528,6 +542,27 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
     raise ValueError(f"kl kind is k1, k2 or k3, not {kind!r}")
 
 
+def penalized_loss(
+    logp: Tensor,
+    old_logp: Tensor,
+    ref_logp: Tensor | None,
+    advantages: Tensor,
+    weights: Tensor,
+    num_tokens: int,
+    config: Config,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What an update minimises, `policy_loss` + kl_coef * KL: (B, T) inputs -> scalar, and detached sums.
+
+    weights: (B, T) from `token_weights`.  ref_logp None: no penalty.  The KL is in the loss, not in the reward.
+    """
+    loss, sums = policy_loss(logp, old_logp, advantages, weights, num_tokens, config.eps_low, config.eps_high)
+    if ref_logp is not None:
+        kl = (kl_estimate(logp, ref_logp, config.kl_kind) * weights).sum() / num_tokens
+        loss = loss + config.kl_coef * kl
+        sums["kl"] = kl.detach()
+    return loss, sums
+
+
 # ============================================================================ 7. step
 
 
@@ -542,12 +577,10 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
         old_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.old_logp for s in part]).to(logp))
         advantages = torch.tensor([[s.advantage] for s in part]).to(logp)  # (B, 1)
         weights = token_weights(batch.mask, num_tokens, len(samples), config.loss_level).to(logp)
-        loss, stats = policy_loss(logp, old_logp, advantages, weights, num_tokens, config.eps_low, config.eps_high)
+        ref_logp = None
         if config.kl_coef > 0:
             ref_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.ref_logp for s in part]).to(logp))
-            kl = (kl_estimate(logp, ref_logp, config.kl_kind) * weights).sum() / num_tokens
-            loss = loss + config.kl_coef * kl
-            stats["kl"] = kl.detach()
+        loss, stats = penalized_loss(logp, old_logp, ref_logp, advantages, weights, num_tokens, config)
         loss.backward()
         for key, value in {**stats, "loss": loss.detach()}.items():
             sums[key] += value.item()
@@ -559,7 +592,7 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     return {**sums, "grad_norm": grad_norm, "skipped": float(not finite)}
 
 
-def update_all(run: Run, groups: list[list[Sample]]) -> dict[str, float]:
+def update_all(run: Run, groups: list[list[Sample]], update: Any = update) -> dict[str, float]:
     """`updates_per_step` updates over mini-batches of whole groups; the clip acts from the second on."""
     size = math.ceil(len(groups) / run.config.updates_per_step)
     parts = [groups[i : i + size] for i in range(0, len(groups), size)]
@@ -639,8 +672,8 @@ def evaluate(run: Run, prompts: int, answers: int, seed: int) -> dict[str, np.nd
     for tier in tqdm(run.task.tiers, "evaluate", leave=False):
         problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
         encoded = [encode(run, problem) for problem in problems]
-        written = rollout_all(run, encoded, answers, run.config.eval_temperature, generator)
-        right[tier] = np.array(score_answers(run, problems, list(written))) >= 1
+        groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
+        right[tier] = np.array([[s.reward >= 1 for s in group] for group in groups])
     return right
 
 
