@@ -62,11 +62,11 @@ AT_LEAST_ONE = (
 RESUMABLE = {"steps", "max_seconds"}  # a resumed run may go on for longer; nothing else may change
 
 
-def run(config_class: type, train: Any, args: list[str] | None) -> int:
+def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None) -> int:
     """Parse, train, and turn what users can mend into one sentence and an exit code."""
     disable_progress_bar()  # transformers draws one for every folder it reads or writes
     try:
-        train(parse(config_class, args))
+        train((parser or parse)(config_class, args))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

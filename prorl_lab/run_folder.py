@@ -119,10 +119,10 @@ class RunFolder:
         unfinished.write_text("".join(lines[: saved[-1] + 1]), encoding="utf-8")
         unfinished.replace(self.metrics_path)
 
-    def export(self, policy: Any, tokenizer: Any, name: str) -> None:
-        """Save a Hugging Face folder (`base`, `last`), replaced as a whole."""
+    def export(self, policy: Any, tokenizer: Any, name: str, **how: Any) -> None:
+        """Save a Hugging Face folder (`base`, `last`), replaced as a whole.  how: passed on to `save_pretrained`."""
         unfinished = self.path / f"{name}.tmp"
-        policy.save_pretrained(unfinished)
+        policy.save_pretrained(unfinished, **how)
         tokenizer.save_pretrained(unfinished)
         shutil.rmtree(self.path / name, ignore_errors=True)
         unfinished.rename(self.path / name)

@@ -1,1 +1,1 @@
-"""ProRL on many GPUs: the stages of `prorl_mini`, each with what scale adds around it."""
+"""ProRL on many GPUs: the stages of `prorl_mini` under torchrun, with FSDP2 and vLLM.  No formula lives here."""

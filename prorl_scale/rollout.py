@@ -1,0 +1,139 @@
+"""vLLM inside the trainer's own process: writes answers, takes new weights, and proves that it has them."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from prorl_lab.errors import UserError
+from prorl_scale import distributed
+
+
+class Engine:
+    """One vLLM engine per rank.  Ranks generate on their own; only the weights of a push come from all of them."""
+
+    def __init__(self, folder: str, config: Any, stop_ids: list[int]):
+        """Start on the weights in `folder`; needs the process group.  Raises UserError where vLLM is missing."""
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; vLLM reads these three when it is imported
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it ties every rank to the same cores
+        try:
+            import vllm
+        except ImportError as error:
+            raise UserError(
+                f"vLLM can't be imported ({error}): install requirements.txt on a GPU machine, or run "
+                "`make scale-cpu`, which installs its CPU build"
+            ) from error
+        self.config, self.stop_ids, self.sampling = config, stop_ids, vllm.SamplingParams
+        self.gpu = config.device == "cuda"
+        self.dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+        # What differs on a GPU; none of it has been run yet.
+        device = {"enable_sleep_mode": True, "gpu_memory_utilization": config.gpu_memory} if self.gpu else {}
+        self.llm = vllm.LLM(
+            folder,
+            dtype=str(self.dtype).removeprefix("torch."),
+            distributed_executor_backend="external_launcher",
+            tensor_parallel_size=1,
+            seed=config.seed,
+            enforce_eager=not self.gpu,
+            max_num_seqs=config.rollout_batch,
+            logprobs_mode="processed_logprobs",  # after the temperature, as the trainer computes them
+            generation_config="vllm",  # the model folder's own could cut the distribution's tail
+            **device,
+        )
+
+    def generate(
+        self, prompts: list[list[int]], num_answers: int, temperature: float, generator: torch.Generator
+    ) -> list[list[tuple[list[int], Tensor]]]:
+        """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature)."""
+        if not prompts:
+            return []
+        how = self.sampling(
+            n=num_answers, temperature=temperature, max_tokens=self.config.max_new_tokens, logprobs=0,
+            stop_token_ids=self.stop_ids, detokenize=False,
+        )  # fmt: skip
+        # An empty prefix cache: a resumed run, whose engine is new, must read its prompts in the same way.
+        self.llm.reset_prefix_cache()
+        with _draws_from(generator):
+            bar = functools.partial(tqdm, leave=False, disable=None)  # with tokens/s, on a terminal
+            done = self.llm.generate([{"prompt_token_ids": p} for p in prompts], how, use_tqdm=bar)
+        return [[(list(a.token_ids), _logprobs(a.token_ids, a.logprobs)) for a in request.outputs] for request in done]
+
+    def score(self, rows: list[list[int]]) -> Tensor:
+        """Log-probs at temperature 1 of every token but the first of each row, end to end."""
+        how = self.sampling(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        self.llm.reset_prefix_cache()
+        done = self.llm.generate([{"prompt_token_ids": row} for row in rows], how, use_tqdm=False)
+        return torch.cat([_logprobs(row[1:], r.prompt_logprobs[1:]) for row, r in zip(rows, done, strict=True)])
+
+    def push(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Replace the weights in place; `weights` (name, whole tensor) may be lazy.  Wakes a sleeping engine."""
+        if self.gpu:
+            self.llm.wake_up(tags=["weights"])
+        # The iterator matters: without one, vLLM would read the old weights from disk again.
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        if self.gpu:
+            self.llm.wake_up(tags=["kv_cache"])  # only now: both copies of the weights and the cache would not fit
+
+    def sleep(self) -> None:
+        """Free the GPU's memory for training; nothing on a CPU, where memory is not divided."""
+        if self.gpu:
+            self.llm.sleep(level=self.config.sleep_level)
+
+
+@contextlib.contextmanager
+def _draws_from(generator: torch.Generator) -> Iterator[None]:
+    """Inside, torch's global generator (vLLM samples from it) continues `generator`; afterwards it is as before."""
+    where = torch.cuda if generator.device.type == "cuda" else torch
+    before = where.get_rng_state()
+    where.set_rng_state(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(where.get_rng_state())
+        where.set_rng_state(before)
+
+
+def _logprobs(ids: Iterable[int], entries: Iterable[dict]) -> Tensor:
+    return torch.tensor([entry[token].logprob for token, entry in zip(ids, entries, strict=True)])
+
+
+@dataclass
+class Canary:
+    """After each push, sampler and trainer score the same fixed rows; training on another model's answers stops here.
+
+    Two faults are told apart.  A large gap: the weights arrived wrong (permuted, half, of another model).  No change
+    although the trainer's scores changed: they did not arrive at all, which a small update hides within the tolerance.
+    """
+
+    rows: list[list[int]]
+    tolerance: float
+    sampler: Tensor | None = None  # scores after the push before
+    trainer: Tensor | None = None
+
+    def check(self, sampler: Tensor, trainer: Tensor) -> float:
+        """All rows' log-probs by both -> mean |difference|, the largest over ranks.  Raises UserError on all ranks."""
+        gap = (sampler - trainer).abs().mean().item()
+        stale = (
+            self.sampler is not None and torch.equal(sampler, self.sampler) and not torch.equal(trainer, self.trainer)
+        )
+        self.sampler, self.trainer = sampler, trainer
+        gaps, stales = zip(*distributed.exchange((gap, stale)), strict=True)
+        if any(stales):
+            raise UserError(
+                "canary: the policy changed and the sampler did not, so the weight push did not arrive; no answer "
+                "of that sampler was trained on: report this with config.json, and resume from the last checkpoint"
+            )
+        worst = max(gaps, key=lambda g: (g != g, g))  # a NaN is the worst
+        if not worst <= self.tolerance:
+            raise UserError(
+                f"canary: sampler and trainer disagree by {worst:.2g} nats per token after the weight push, more than "
+                f"{self.tolerance:.2g}: it holds other weights, or raise --canary-tolerance if its dtype is coarser"
+            )
+        return worst

@@ -1,0 +1,339 @@
+"""The loop of `prorl_mini.py` on many processes: the same nine stages, in the same order, with its formulas.
+
+    torchrun --nproc-per-node 8 -m prorl_scale.train --recipe NAME [--field value ...]
+    torchrun --nproc-per-node 2 -m prorl_scale.train --resume RUN_FOLDER
+
+Every rank generates and scores answers to its share of the prompts; then all ranks exchange what they wrote, so that
+each holds the same groups, counters and ledger.  From there on every decision (what to keep, how to cut the batch,
+when to reset) is the same pure function on each rank, and only tensors are spread: weights, gradients, log-probs.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import prorl_mini
+from prorl_lab import cli, models, report, tasks
+from prorl_lab.errors import UserError
+from prorl_lab.ledger import Ledger
+from prorl_lab.run_folder import GracefulStop
+from prorl_mini import (
+    State,
+    add_advantages,
+    collect_groups,
+    encode,
+    measure_boundary,
+    penalized_loss,
+    policy_loss,  # noqa: F401  called by penalized_loss; named here so that anyone can see it is mini's
+    reset_reference,
+    score_answers,
+    should_reset,
+    update_all,
+    validate,
+)
+from prorl_scale import batch, distributed, policy
+from prorl_scale.checkpoint import Folder
+from prorl_scale.config import Config, parse, resolve
+from prorl_scale.rollout import Canary, Engine
+
+# ============================================================================ 1. prompts
+
+
+@dataclass
+class Sample(prorl_mini.Sample):
+    """One answer.  The sampler's own log-probs come with it."""
+
+    sampler_logp: Tensor | None = None  # (answer length,) as vLLM reported them
+
+
+@dataclass
+class Run(prorl_mini.Run):
+    """What `train` works with.  `policy` and `reference` are sharded `Scorer`s; the generator is this rank's own."""
+
+    engine: Any = None  # prorl_scale.rollout.Engine
+    canary: Any = None  # prorl_scale.rollout.Canary
+
+    def write(self, *args: Any) -> list[list[Sample]]:
+        """Where `collect_groups` and `evaluate` of prorl_mini get their answers from."""
+        return write_answers(self, *args)
+
+
+# ============================================================================ 2. rollout
+
+
+def write_share(run: Run, prompts: list, num_answers: int, temperature: float, generator: Any) -> list[list[Sample]]:
+    """This rank's prompts -> groups of samples, not yet scored."""
+    written = run.engine.generate(prompts, num_answers, temperature, generator)
+    return [
+        [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, sampler_logp=logp) for ids, logp in answers]
+        for prompt, answers in zip(prompts, written, strict=True)
+    ]
+
+
+# ============================================================================ 3. reward
+
+
+def write_answers(
+    run: Run, problems: list, prompts: list, num_answers: int, temperature: float, generator: Any, ledger: Ledger
+) -> list[list[Sample]]:
+    """Rollout and reward over all ranks: P problems, the same on each -> P groups, the same on each.
+
+    Ranks wait for each other once, after both stages: one with short answers verifies while another still writes.
+    """
+    mine = slice(distributed.rank(), None, distributed.world())
+    with ledger.clock("generate"):
+        groups = write_share(run, prompts[mine], num_answers, temperature, generator)
+    with ledger.clock("reward"):
+        rewards = score_answers(run, problems[mine], [[s.answer for s in group] for group in groups])
+    for group, scores in zip(groups, rewards, strict=True):
+        for sample, reward in zip(group, scores, strict=True):
+            sample.reward = reward
+    with ledger.clock("generate"):  # waiting for the slowest
+        shares = distributed.exchange(groups)
+    return [shares[i % len(shares)][i // len(shares)] for i in range(len(prompts))]
+
+
+# ============================================================================ 4. advantage
+
+# `prorl_mini.add_advantages` as it is: every rank holds whole groups.
+
+# ============================================================================ 5. logprobs
+
+
+def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
+    """Old and reference log-probs, each forward pass shared by all ranks.
+
+    With one update per rollout the old pass is skipped for what is trained on now: the policy that is updated is the
+    one that wrote it, so `update` takes the old log-probs from its own forward pass.
+    """
+    config = run.config
+    waiting = [*run.state.surplus] if config.updates_per_step == 1 else [*groups, *run.state.surplus]
+    new = [s for group in waiting for s in group if s.old_logp is None]
+    scores = policy.score_samples(run.policy, new, config.microbatch_tokens, config.temperature, with_entropy=True)
+    set_old(new, scores)
+    if config.kl_coef > 0:
+        trained = [s for group in groups for s in group]
+        scores = policy.score_samples(run.reference, trained, config.microbatch_tokens, config.temperature)
+        for sample, (logp, _) in zip(trained, scores, strict=True):
+            sample.ref_logp = logp
+
+
+def set_old(samples: list[Sample], scores: list[tuple[Tensor, Tensor]]) -> None:
+    """Note the log-probs and the entropy of the policy that wrote each sample."""
+    for sample, (logp, entropy) in zip(samples, scores, strict=True):
+        sample.old_logp, sample.entropy = logp, entropy.sum().item()
+
+
+def sampler_gap(groups: list[list[Sample]]) -> float | None:
+    """Mean |log-prob of the sampler - of the trainer| over the tokens trained on; None of nothing."""
+    gaps = [(s.sampler_logp - s.old_logp).abs() for group in groups for s in group]
+    return torch.cat(gaps).mean().item() if gaps else None
+
+
+# ============================================================================ 6. loss
+
+
+def micro_loss(
+    run: Run, samples: list[Sample], num_tokens: int, num_answers: int
+) -> tuple[Tensor, dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
+    """One micro-batch of this rank -> its part of the loss, detached sums, and (log-probs, entropies) of each sample.
+
+    num_tokens, num_answers: of the whole mini-batch over all ranks.  `penalized_loss` sees a batch of one packed row.
+    """
+    config, device = run.config, run.policy.device
+    packed = batch.pack(samples, device)
+    first = config.updates_per_step == 1  # then entropies were not measured before
+    logp, entropy = run.policy(packed, config.temperature, with_entropy=first)
+    scores = list(zip(packed.split(logp.detach()), packed.split(entropy), strict=True))
+    old = [s.old_logp if s.old_logp is not None else ours for s, (ours, _) in zip(samples, scores, strict=True)]
+
+    def row(values: Tensor) -> Tensor:
+        return values.to(logp)[None]  # (1, N)
+
+    loss, sums = penalized_loss(
+        logp[None],
+        row(torch.cat([torch.zeros(0), *old])),
+        row(batch.column(samples, "ref_logp")) if config.kl_coef > 0 else None,
+        row(batch.column(samples, "advantage")),
+        row(batch.answer_weights(samples, num_tokens, num_answers, config.loss_level)),
+        num_tokens,
+        config,
+    )
+    return loss, {**sums, "loss": loss.detach()}, scores
+
+
+# ============================================================================ 7. step
+
+
+def update(run: Run, samples: list[Sample]) -> dict[str, float]:
+    """One optimizer step on one mini-batch, the same list on every rank -> its figures, the same on every rank.
+
+    Skipped, and counted, where loss or gradient is not finite; both are global, so all ranks skip alike.
+    """
+    config = run.config
+    num_tokens = sum(len(s.answer) for s in samples)
+    parts = batch.cut([len(s) for s in samples], config.microbatch_tokens, distributed.world())[distributed.rank()]
+    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=run.policy.device))
+    scores: dict[int, tuple[Tensor, Tensor]] = {}
+    for part in parts:
+        loss, stats, scored = micro_loss(run, [samples[i] for i in part], num_tokens, len(samples))
+        (loss * distributed.world()).backward()  # FSDP2 averages gradients over ranks; the loss wants their sum
+        for key, value in stats.items():
+            sums[key] = sums[key] + value
+        scores.update(zip(part, scored, strict=True))
+    totals = distributed.total(sums)
+    grad_norm = torch.nn.utils.clip_grad_norm_(run.policy.parameters(), config.grad_clip).full_tensor().item()
+    finite = math.isfinite(totals["loss"]) and math.isfinite(grad_norm)
+    if finite:
+        run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    if config.updates_per_step == 1:
+        everyone = {i: pair for ranks in distributed.exchange(scores) for i, pair in ranks.items()}
+        fresh = [i for i, s in enumerate(samples) if s.old_logp is None]
+        set_old([samples[i] for i in fresh], [everyone[i] for i in fresh])
+    return {**totals, "grad_norm": grad_norm, "skipped": float(not finite)}
+
+
+def push(run: Run) -> float:
+    """Hand the policy's weights to the sampler and prove that they arrived -> the canary's mean |difference|."""
+    run.engine.push(policy.full_weights(run.policy, run.engine.dtype))
+    rows = [Sample(row[:1], row[1:]) for row in run.canary.rows]
+    ours = policy.score_samples(run.policy, rows, run.config.microbatch_tokens, temperature=1.0)
+    return run.canary.check(run.engine.score(run.canary.rows), torch.cat([logp for logp, _ in ours]))
+
+
+# ============================================================================ 8. reset
+
+
+def reset_if_due(run: Run) -> None:
+    """`prorl_mini.reset_reference` on shards: each rank copies its own, so nothing travels."""
+    state, config = run.state, run.config
+    reason = should_reset(state.step, state.last_reset, state.history, config)
+    if reason:
+        reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
+        state.last_reset, state.resets = state.step, state.resets + 1
+        run.folder.event("reset", step=state.step, resets=state.resets, reason=reason)
+
+
+# ============================================================================ 9. eval
+
+# `validate` and `measure_boundary` of prorl_mini as they are: they write through `Run.write`, so on all ranks.
+
+# ============================================================================ the run
+
+
+def train_step(run: Run) -> None:
+    """Stages 1 to 7 once; one line on the screen and one object in metrics.jsonl."""
+    state, start = run.state, time.perf_counter()
+    groups, ledger = collect_groups(run)
+    run.engine.sleep()
+    usable = any(s.reward != group[0].reward for group in groups for s in group)
+    stats = {**dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
+    if usable:
+        add_advantages(groups, run.config.zero_truncated)
+        with ledger.clock("logprobs"):
+            add_logprobs(run, groups)
+        with ledger.clock("update"):
+            stats = update_all(run, groups, update)
+    with ledger.clock("push"):
+        canary = push(run)
+    state.any_contrast |= usable
+    state.bad_steps = 0 if usable and not stats["skipped_updates"] else state.bad_steps + 1
+    state.step += 1
+    seconds, memory = map(max, zip(*distributed.exchange((time.perf_counter() - start, peak_memory())), strict=True))
+    state.seconds += seconds
+    run.folder.metrics({"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
+                        "resets": state.resets, "seconds": seconds, "seconds_push": ledger.seconds["push"],
+                        "canary": canary, "sampler_gap": sampler_gap(groups if usable else []),
+                        "peak_memory": memory})  # fmt: skip
+
+
+def peak_memory() -> int:
+    """Bytes: of this rank's GPU, or of its process on a CPU (vLLM included)."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def train(config: Config) -> dict | None:
+    """Run, or resume, a whole training run -> what `summary.json` holds, on rank 0.  Raises UserError on bad input."""
+    config = resolve(config)
+    distributed.start(config.device, config.timeout_minutes)
+    with GracefulStop() as stop:
+        run = start_run(distributed.on_main(lambda: config))  # one name for the run folder, not one per clock
+        with run.folder:
+            loop(run, stop)
+        run.folder.export_sharded(run.policy, run.tokenizer, "last")
+        return distributed.on_main(lambda: run.folder.finish(run.state))
+
+
+def loop(run: Run, stop: GracefulStop) -> None:
+    """Train until the steps or the seconds are used up; the order of things is that of `prorl_mini.train`."""
+    config, state, folder = run.config, run.state, run.folder
+    push(run)  # also proves at the start that vLLM and the trainer agree about this model
+    if state.step == 0:
+        measure_boundary(run, "base")
+        if config.eval_every:
+            validate(run)
+        folder.save(run)
+    folder.say(report.LEGEND)
+    while state.step < config.steps and state.seconds < (config.max_seconds or math.inf):
+        train_step(run)
+        if config.eval_every and state.step % config.eval_every == 0:
+            validate(run)
+        reset_if_due(run)
+        if state.step == config.steps // 2:
+            measure_boundary(run, "middle")
+        gave_up = state.bad_steps >= config.max_bad_steps
+        stopped = any(distributed.exchange(stop.requested))
+        if stopped or gave_up or state.step % config.save_every == 0:
+            folder.save(run)
+        if gave_up:
+            raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
+        if stopped:
+            raise KeyboardInterrupt
+    measure_boundary(run, "final")
+    folder.save(run)
+
+
+def start_run(config: Config) -> Run:
+    """Load, shard, start vLLM; a fresh run folder, or the state of the one to resume."""
+    folder = Folder(config)
+    torch.set_num_threads(config.threads)
+    if not config.resume:  # rank 0 fetches, or warms up, the model; all ranks then read it from the run folder
+        distributed.on_main(lambda: folder.export(*models.load_policy(config), "base"))
+    base = str(folder.path / "base")
+    scorer, reference, tokenizer = policy.load(config, base)
+    optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer))
+    generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
+    run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder)
+    problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
+    run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
+    run.engine = Engine(base, config, task.stop_ids)
+    if config.resume:
+        folder.restore(run, State, Sample)
+    return run
+
+
+def main(args: list[str] | None = None) -> int:
+    """The command line: 0, or one sentence and 1 on bad input, or 130 after Ctrl-C.  Only rank 0 speaks."""
+    with contextlib.ExitStack() as quiet:
+        if os.environ.get("RANK", "0") != "0":
+            silence = quiet.enter_context(open(os.devnull, "w"))
+            quiet.enter_context(contextlib.redirect_stdout(silence))
+            quiet.enter_context(contextlib.redirect_stderr(silence))
+        return cli.run(Config, train, args, parse)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

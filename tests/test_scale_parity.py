@@ -1,0 +1,253 @@
+"""The same frozen rollouts through prorl_mini (padded, one process) and prorl_scale (packed, FSDP2, two processes)."""
+
+import ast
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+import prorl_mini as mini
+import prorl_scale.train
+from prorl_lab import laptop
+from prorl_scale import batch, policy
+
+ROOT = Path(__file__).parents[1]
+BASE = {
+    **{"device": "cpu", "dtype": "float32", "gradient_checkpointing": False, "updates_per_step": 4, "kl_coef": 0.1},
+    **{"learning_rate": 1e-3, "grad_clip": 1e9},
+}
+CASES = {
+    "one cut": {**BASE, "microbatch_tokens": 10_000},
+    "many cuts, k2": {**BASE, "microbatch_tokens": 60, "kl_kind": "k2"},
+    "a cut per sample, recomputed": {**BASE, "microbatch_tokens": 1, "gradient_checkpointing": True},
+    "clipped gradient, sample level": {**BASE, "microbatch_tokens": 90, "grad_clip": 0.1, "loss_level": "sample"},
+    "no penalty": {**BASE, "microbatch_tokens": 200, "kl_coef": 0.0},
+}
+
+
+def build_model(noise=0.0):
+    """Real rotary positions, grouped heads and a tied head: each is easy to get wrong when packing or sharding."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=211, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config).eval()
+    for weight in model.parameters():
+        weight.data.mul_(2).add_(noise * torch.randn(weight.shape))
+    return model
+
+
+def frozen_samples():
+    """15 samples of uneven length; the old policy and the reference are other models, so that the clip and KL act."""
+    draw = torch.Generator().manual_seed(1)
+    samples = []
+    for i in range(15):
+        sizes = torch.randint(1, 40, (2,), generator=draw)
+        prompt, answer = (torch.randint(0, 211, (n,), generator=draw).tolist() for n in sizes.tolist())
+        samples.append(mini.Sample(prompt, answer, advantage=torch.randn(1, generator=draw).item() * (i != 5)))
+    config = SimpleNamespace(microbatch_tokens=10_000, temperature=1.2)
+    for name, noise in (("old_logp", 0.02), ("ref_logp", 0.05)):
+        for sample, logp, _ in mini.score_samples(build_model(noise), samples, config):
+            setattr(sample, name, logp)
+    return samples
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the model, the frozen samples and what two gloo processes made of them."""
+    folder = tmp_path_factory.mktemp("parity")
+    build_model().save_pretrained(folder / "model")
+    laptop.build_tokenizer().save_pretrained(folder / "model")
+    torch.save({"samples": [vars(s) for s in frozen_samples()], "cases": CASES}, folder / "frozen.pt")
+    torchrun(2, "tests/scale_worker.py", folder)
+    return folder
+
+
+def torchrun(processes, *command):
+    """Run under torchrun on this machine; its output is shown where it fails."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*launch, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+
+
+def through_mini(settings):
+    """The same update by prorl_mini -> figures, gradient by name, weights after the step, scores."""
+    config, samples, model = mini.Config(**settings), frozen_samples(), build_model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    run = SimpleNamespace(config=config, policy=model, optimizer=optimizer)
+    scores = {id(s): (logp, entropy) for s, logp, entropy in mini.score_samples(model, samples, config, True)}
+    kept = {}
+
+    def keep_and_step(step=optimizer.step):
+        kept.update({name: p.grad.clone() for name, p in model.named_parameters()})
+        step()
+
+    optimizer.step = keep_and_step
+    stats = mini.update(run, samples)
+    return SimpleNamespace(
+        stats=stats, gradient=kept, stepped=model.state_dict(), scores=[scores[id(s)] for s in samples]
+    )
+
+
+def assert_near(ours, theirs, tolerance=1e-5):
+    """Relative to the size of each tensor, as a norm."""
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        error = (ours[name] - theirs[name]).norm() / theirs[name].norm()
+        assert error < tolerance, f"{name}: {error:.2g}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_loss_gradient_and_step_as_mini(folder, case):
+    ours = torch.load(folder / "scale.pt", weights_only=True)[case]
+    theirs = through_mini(CASES[case])
+    for key in ("loss", "kl", "grad_norm", "clip_low", "clip_high", "tokens", "skipped"):
+        if key != "kl" or CASES[case]["kl_coef"]:
+            assert ours["stats"][key] == pytest.approx(theirs.stats[key], rel=1e-5), key
+    assert theirs.stats["clip_low"] > 0 < theirs.stats["clip_high"]
+    assert_near(ours["gradient"], theirs.gradient)
+    assert_near(ours["stepped"], theirs.stepped)
+    for ours_one, theirs_one in zip(ours["scores"], theirs.scores, strict=True):
+        for a, b in zip(ours_one, theirs_one, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_cuts_differ(folder):
+    results = torch.load(folder / "scale.pt", weights_only=True)
+    assert [results[name]["micro_batches"] for name in list(CASES)[:3]] == [1, 6, 8]
+
+
+def test_reset_copies_every_shard_and_clears_the_optimizer(folder):
+    for result in torch.load(folder / "scale.pt", weights_only=True).values():
+        assert all(torch.equal(result["reference"][k], result["stepped"][k]) for k in result["stepped"])
+        assert result["optimizer_entries"] == 0
+
+
+# ------------------------------------------------------------------ without processes
+
+
+def test_cut_is_balanced_whole_and_equal_on_all_ranks():
+    draw = torch.Generator().manual_seed(0)
+    for world in (1, 2, 3, 8):
+        for count, budget in ((1, 10), (5, 1), (64, 300), (1000, 2000)):
+            lengths = (torch.randn(count, generator=draw).exp() * 50).long().add(1).tolist()
+            ranks = batch.cut(lengths, budget, world)
+            assert len({len(rank) for rank in ranks}) == 1
+            assert len(ranks[0]) <= math.ceil(count / world)
+            assert len(ranks) == world
+            bins = [b for rank in ranks for b in rank]
+            assert sorted(i for b in bins for i in b) == list(range(count))
+            assert all(len(b) == 1 or sum(lengths[i] for i in b) <= budget for b in bins if b)
+            loads = [sum(lengths[i] for b in rank for i in b) for rank in ranks]
+            assert max(loads) - min(loads) <= max(lengths) * len(ranks[0])
+
+
+def test_cut_of_nothing_is_nothing():
+    assert batch.cut([], 10, 2) == [[], []]
+
+
+def test_cut_needs_few_micro_batches():
+    """1,000 skewed lengths: at most a tenth more micro-batches than their sum fills."""
+    lengths = (torch.randn(1000, generator=torch.Generator().manual_seed(0)).exp() * 50).long().add(1).tolist()
+    (rank,) = batch.cut(lengths, 4096, 1)
+    assert len(rank) <= 1.1 * sum(lengths) / 4096 + 1
+
+
+def test_packed_sample_does_not_see_its_neighbours():
+    """Changing one sample leaves the log-probs of the others bit for bit, and the gradient does not reach it."""
+    model = build_model()
+    model.set_attn_implementation(policy.ATTENTION)
+    scorer = policy.Scorer(model)
+    first, second = mini.Sample([1, 2, 3], [4, 5]), mini.Sample([6, 7], [8, 9, 10])
+    other = mini.Sample([11, 12, 13], [14, 15])
+    before, _ = scorer(batch.pack([first, second], "cpu"), 1.2)
+    after, _ = scorer(batch.pack([other, second], "cpu"), 1.2)
+    assert torch.equal(before[2:], after[2:])
+    assert not torch.equal(before[:2], after[:2])
+
+
+def test_a_model_that_does_not_hand_down_the_boundaries_fails():
+    model = build_model()
+    model.set_attn_implementation(policy.ATTENTION)
+    with pytest.raises(TypeError, match="starts"):
+        model(input_ids=torch.tensor([[1, 2, 3]]))
+
+
+def test_load_refuses_a_model_that_packing_would_change():
+    model = build_model()
+    model.lm_head = torch.nn.Linear(32, 211)  # with a bias, which the chunked head leaves out
+    with pytest.raises(policy.UserError, match="packed"):
+        policy.check_packing(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chunked_head_equals_the_plain_one(monkeypatch, dtype):
+    monkeypatch.setattr(policy, "LOGITS_AT_ONCE", 300)  # chunks of 3 tokens
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(10, 8, dtype=dtype), torch.randn(100, 8, dtype=dtype)
+    targets, upstream = torch.randint(0, 100, (10,)), torch.randn(10, dtype=dtype)
+
+    def score(function):
+        h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        logp, entropy = function(h, w)
+        logp.backward(upstream)
+        return logp, entropy, h.grad, w.grad
+
+    def plain(h, w):
+        logits = h @ w.T
+        return mini.token_logprobs(logits[None], targets[None], 1.2)[0], mini.token_entropy(logits, 1.2)
+
+    ours = score(lambda h, w: policy.ChunkedLogprobs.apply(h, w, targets, 1.2, True))
+    for a, b in zip(ours, score(plain), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_empty_micro_batch_gives_a_zero_gradient_to_every_weight():
+    model = build_model()
+    model.set_attn_implementation(policy.ATTENTION)
+    logp, _ = policy.Scorer(model)(batch.pack([], "cpu"), 1.2)
+    logp.sum().backward()
+    assert all(torch.count_nonzero(p.grad) == 0 for p in model.parameters())
+
+
+# ------------------------------------------------------------------ one home per formula
+
+FORMULAS = {
+    *("policy_loss", "penalized_loss", "kl_estimate", "token_logprobs", "token_entropy", "token_weights", "update_all"),
+    *("group_advantages", "has_contrast", "reset_reference", "should_reset", "pass_at_k", "add_advantages"),
+}
+BANNED = {
+    *("clamp", "clamp_", "clip", "minimum", "std", "var", "exp", "expm1", "log", "log_softmax", "softmax", "logsumexp"),
+}
+
+
+@pytest.mark.parametrize("name", ["policy_loss", "penalized_loss", "reset_reference", "should_reset", "collect_groups"])
+def test_the_loop_uses_mini_s_own_functions(name):
+    assert getattr(prorl_scale.train, name) is getattr(mini, name)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "prorl_scale").glob("*.py")), ids=lambda p: p.name)
+def test_no_formula_is_restated(path):
+    tree = ast.parse(path.read_text())
+    called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert called & BANNED == set()
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert defined & FORMULAS == set()
+
+
+def test_the_nine_stages_stand_in_mini_s_order():
+    banner = re.compile(r"^# =+ (\d\. \w+|the run)$", re.MULTILINE)
+    mini_s, ours = (banner.findall((ROOT / p).read_text()) for p in ("prorl_mini.py", "prorl_scale/train.py"))
+    assert ours == mini_s
+    assert len(ours) == 10
