@@ -8,9 +8,10 @@ DEVICE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TORCH_INDEX ?=
 ARGS ?=
 BIN := .venv/bin
+TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m prorl_scale.train
 
 .DEFAULT_GOAL := help
-.PHONY: help mini mini-long test slow bench lint clean
+.PHONY: help mini mini-long scale-cpu test slow bench lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +23,11 @@ LONG := runs/mini-long
 mini-long: .venv/mini-ready  ## the same for up to two hours; run it again to continue
 	@if [ -f $(LONG)/state.pt ]; then $(BIN)/python prorl_mini.py --resume $(LONG) $(ARGS); \
 	else rm -rf $(LONG); $(BIN)/python prorl_mini.py --out $(LONG) --steps 1200 --max-seconds 6000 --reset-every 100 $(ARGS); fi
+
+SCALE := runs/scale-cpu
+scale-cpu: .venv/scale-ready  ## the same with FSDP2 and vLLM on two CPU processes; run it again to continue
+	@if [ -d $(SCALE)/checkpoints ]; then $(TORCHRUN) --resume $(SCALE) $(ARGS); \
+	else rm -rf $(SCALE); $(TORCHRUN) --recipe laptop --out $(SCALE) $(ARGS); fi
 
 test: .venv/test-ready  ## lint and run the tests
 	$(BIN)/ruff check .
@@ -56,4 +62,9 @@ TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX
 	$(PYTHON) -m venv .venv
 	$(if $(filter cpu,$(DEVICE)),$(TORCH)+cpu 2>/dev/null ||) $(TORCH)
 	$(BIN)/pip install --quiet -r requirements-mini.txt
+	touch $@
+
+# vLLM's CPU build and what it needs, beside the torch that is there (see the list's own comment on --no-deps).
+.venv/scale-ready: .venv/mini-ready requirements-cpu.txt
+	grep -v '^torch==' requirements-cpu.txt | $(BIN)/pip install --quiet --no-deps -r /dev/stdin
 	touch $@

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,19 +59,23 @@ class Engine:
             n=num_answers, temperature=temperature, max_tokens=self.config.max_new_tokens, logprobs=0,
             stop_token_ids=self.stop_ids, detokenize=False,
         )  # fmt: skip
-        # An empty prefix cache: a resumed run, whose engine is new, must read its prompts in the same way.
-        self.llm.reset_prefix_cache()
+        self._forget()
+        bar = functools.partial(tqdm, leave=False) if sys.stderr.isatty() else False  # shows tokens/s
         with _draws_from(generator):
-            bar = functools.partial(tqdm, leave=False, disable=None)  # with tokens/s, on a terminal
             done = self.llm.generate([{"prompt_token_ids": p} for p in prompts], how, use_tqdm=bar)
         return [[(list(a.token_ids), _logprobs(a.token_ids, a.logprobs)) for a in request.outputs] for request in done]
 
     def score(self, rows: list[list[int]]) -> Tensor:
         """Log-probs at temperature 1 of every token but the first of each row, end to end."""
         how = self.sampling(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
-        self.llm.reset_prefix_cache()
+        self._forget()
         done = self.llm.generate([{"prompt_token_ids": row} for row in rows], how, use_tqdm=False)
         return torch.cat([_logprobs(row[1:], r.prompt_logprobs[1:]) for row, r in zip(rows, done, strict=True)])
+
+    def _forget(self) -> None:
+        """Empty the prefix cache: what it holds was computed with older weights, and a resumed run starts without."""
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not empty its prefix cache, so answers could follow from old weights")
 
     def push(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Replace the weights in place; `weights` (name, whole tensor) may be lazy.  Wakes a sleeping engine."""

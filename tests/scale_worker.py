@@ -49,6 +49,9 @@ def main(folder):
         )
         train.update(run, samples)
         results[name]["stepped"] = whole(scorer.model.state_dict().items())
+        groups = [samples[i : i + 3] for i in range(0, len(samples), 3)]
+        results[name]["further"] = train.update_all(run, groups, train.update)
+        results[name]["final"] = whole(scorer.model.state_dict().items())
         train.reset_reference(run.policy, run.reference, run.optimizer)
         results[name]["reference"] = whole(reference.model.state_dict().items())
         results[name]["optimizer_entries"] = len(run.optimizer.state)

@@ -1,0 +1,281 @@
+"""A run of prorl_scale on two gloo processes: the folder, kill and resume, the canary, one sentence for each mistake.
+
+The default suite puts prorl_mini's sampler in vLLM's place (tests/scale_run.py); `slow` repeats it with vLLM itself.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+from scale_run import StandIn, faulty
+from test_run import assert_equal, logged
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import prorl_mini as mini
+from prorl_lab import laptop
+from prorl_lab.errors import UserError
+from prorl_scale import distributed, train
+from prorl_scale.config import Config
+from prorl_scale.rollout import Canary
+
+ROOT = Path(__file__).parents[1]
+NO_VLLM = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None,
+    reason="vLLM is not installed: `make scale-cpu` does, or pip install --no-deps -r requirements-cpu.txt",
+)
+SAMPLERS = ["stand-in", pytest.param("vllm", marks=[pytest.mark.slow, NO_VLLM])]
+QUICK = [
+    *("--recipe", "laptop", "--warm-up-steps", "0", "--steps", "6", "--save-every", "3", "--max-new-tokens", "3"),
+    *("--prompts-per-step", "5", "--answers-per-prompt", "8", "--microbatch-tokens", "100", "--eval-every", "2"),
+    *("--eval-prompts", "2", "--boundary-prompts", "2", "--boundary-answers", "4", "--learning-rate", "1e-3"),
+    *("--reset-every", "2", "--reset-min-spacing", "1", "--timeout-minutes", "2"),
+]
+
+
+def start(sampler, fault, *args, processes=2, main=("tests/scale_run.py",)):
+    """A run under torchrun; its output is readable line by line."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    return subprocess.Popen(
+        [*launch, *main, sampler, fault, *map(str, args)], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def run(sampler, *args, fault="none", processes=2):
+    """To the end -> exit code of torchrun, its output and its errors."""
+    process = start(sampler, fault, *args, processes=processes)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def kill_everything(process):
+    """SIGKILL to torchrun and to all that it started, so that nobody gets to clean up."""
+    family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+    for pid in family:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.fixture(scope="module", params=SAMPLERS)
+def straight(request, tmp_path_factory):
+    """An uninterrupted run of six steps on two processes -> (sampler, folder)."""
+    out = tmp_path_factory.mktemp("scale") / "straight"
+    code, _, err = run(request.param, *QUICK, "--base-cache", out.parent / "base-models", "--out", out)
+    assert code == 0, err[-5000:]
+    return request.param, out
+
+
+def rows(folder):
+    """metrics.jsonl without what measures the machine."""
+    return [{k: v for k, v in row.items() if k != "peak_memory"} for row in logged(folder)]
+
+
+def test_folder_holds_what_the_contract_names(straight):
+    _, folder = straight
+    steps = [r for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "event" not in r]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
+    promised = (
+        "step reward reward_unfiltered solved length truncated entropy kl clip_low clip_high grad_norm groups_kept "
+        "groups_generated resets skipped_updates tokens seconds seconds_generate seconds_reward seconds_logprobs "
+        "seconds_update seconds_push canary peak_memory sampler_gap tokens_wasted groups_surplus ledger"
+    )
+    for row in steps:
+        assert set(promised.split()) <= set(row)
+        assert row["canary"] < 1e-5
+        assert row["sampler_gap"] is None or row["sampler_gap"] < 1e-5 or row["groups_surplus"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 6
+    assert summary["resets"] == 3
+    assert set(summary["tiers"]["toy"]) == {"base", "middle", "final"}
+    assert (folder / "curve.png").stat().st_size > 10_000
+    settings = json.loads((folder / "config.json").read_text())["settings"]
+    assert settings["recipe"] == "laptop"
+    Config(**settings)
+
+
+def test_ledger_counts_every_rank(straight):
+    """Five prompts a round over two processes: three on one, two on the other, ten if there were a second round."""
+    _, folder = straight
+    for row in (r for r in rows(folder) if "event" not in r):
+        assert row["groups_generated"] % 5 == 0
+        assert row["ledger"]["toy"]["generated"] == row["groups_generated"]
+        assert row["tokens"] >= row["groups_generated"] * 8
+
+
+def test_exports_open_in_transformers(straight):
+    _, folder = straight
+    base, last = (AutoModelForCausalLM.from_pretrained(folder / name).state_dict() for name in ("base", "last"))
+    assert base.keys() == last.keys()
+    assert any(not torch.equal(base[name], last[name]) for name in base)
+    AutoTokenizer.from_pretrained(folder / "last")
+
+
+def test_kill_and_resume_equals_an_uninterrupted_run(straight, tmp_path):
+    """SIGKILL to all processes in step 5 (the last save was at 3), then --resume: bit for bit the same."""
+    sampler, expected = straight
+    out = tmp_path / "killed"
+    process = start(sampler, "none", *QUICK, "--base-cache", expected.parent / "base-models", "--out", out)
+    assert any(line.startswith("step     4") for line in process.stdout), process.stderr.read()[-5000:]
+    kill_everything(process)
+    assert not (out / "summary.json").exists()
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-000000", "step-000003"]
+    (out / "checkpoints/step-000005.tmp").mkdir()  # as if killed while saving: never picked up
+    code, _, err = run(sampler, "--resume", out)
+    assert code == 0, err[-5000:]
+    assert rows(out) == rows(expected)
+    weights = (load_file(f / "last/model.safetensors") for f in (out, expected))
+    assert_equal(*weights)
+    plain = (torch.load(f / "checkpoints/step-000006/plain.pt", weights_only=True) for f in (out, expected))
+    ours, theirs = plain
+    assert_equal({**ours["state"], "seconds": 0}, {**theirs["state"], "seconds": 0})
+    assert_equal(ours["generators"], theirs["generators"])
+
+
+@pytest.mark.slow
+def test_resume_on_another_number_of_processes(straight, tmp_path):
+    """Two processes, killed at step 4, go on as one: the steps before are the same, the rest runs to the end."""
+    sampler, expected = straight
+    out = tmp_path / "resharded"
+    process = start(sampler, "none", *QUICK, "--base-cache", expected.parent / "base-models", "--out", out)
+    assert any(line.startswith("step     4") for line in process.stdout)
+    kill_everything(process)
+    code, _, err = run(sampler, "--resume", out, processes=1)
+    assert code == 0, err[-5000:]
+    at = {f: [r for r in rows(f) if "event" not in r] for f in (out, expected)}
+    assert at[out][:3] == at[expected][:3]
+    assert [r["step"] for r in at[out]] == [1, 2, 3, 4, 5, 6]
+    assert all(r["canary"] < 1e-5 for r in at[out])
+
+
+# ------------------------------------------------------------------ canary
+
+
+@pytest.mark.slow
+@NO_VLLM
+@pytest.mark.parametrize(("fault", "says"), [("skip", "did not arrive"), ("permute", "disagree"), ("stale", "did not")])
+def test_fault_in_the_push_of_one_rank_stops_all_at_that_step(tmp_path, fault, says):
+    code, _, err = run("vllm", *QUICK, "--base-cache", tmp_path, "--out", tmp_path / "run", fault=fault)
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: canary: ")
+    assert says in line
+    assert [r["step"] for r in rows(tmp_path / "run") if "event" not in r] == [1]
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A world of one, without processes."""
+    monkeypatch.setattr(distributed, "exchange", lambda mine: [mine])
+
+
+@pytest.mark.parametrize("learning_rate", [1e-7, 1e-3])
+@pytest.mark.parametrize(("fault", "says"), [("skip", "did not arrive"), ("permute", "disagree"), ("stale", "did not")])
+def test_canary_tells_the_faults_apart(alone, tmp_path, fault, says, learning_rate):
+    """Also where the update is so small that stale weights lie far within the tolerance."""
+    model = laptop.build_model(laptop.WarmUp(), 202)
+    model.save_pretrained(tmp_path)
+    engine = faulty(StandIn, fault)(tmp_path, mini.Config(max_new_tokens=3), [1])
+    canary = Canary([[5, 6, 7, 8], [9, 10, 11]], tolerance=1e-4)
+    for push in (1, 2, 3):
+        for weight in model.parameters():
+            weight.data.add_(learning_rate * torch.randn(weight.shape))
+        engine.push(model.state_dict().items())
+        ours = trainer_scores(model, canary.rows)
+        if push < 3:
+            assert canary.check(engine.score(canary.rows), ours) < 1e-6
+    with pytest.raises(UserError, match=says):
+        canary.check(engine.score(canary.rows), ours)
+
+
+@torch.no_grad()
+def trainer_scores(model, rows):
+    return torch.cat(
+        [mini.token_logprobs(model(torch.tensor([r])).logits[:, :-1], torch.tensor([r[1:]]), 1.0)[0] for r in rows]
+    )
+
+
+def test_canary_stops_on_nan_and_allows_a_step_without_an_update(alone):
+    canary, scores = Canary([[1, 2]], tolerance=1e-4), torch.tensor([-1.0])
+    assert canary.check(scores, scores) == 0
+    assert canary.check(scores, scores) == 0  # neither moved
+    with pytest.raises(UserError, match="disagree by nan"):
+        canary.check(scores * float("nan"), scores * float("nan"))
+
+
+# ------------------------------------------------------------------ one sentence for each mistake
+
+
+def fails(capsys, *args):
+    """Exit code 1 and one sentence on standard error -> the sentence."""
+    capsys.readouterr()
+    assert train.main([str(a) for a in args]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture
+def as_rank(monkeypatch):
+    """What torchrun tells a process."""
+
+    def become(rank):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+
+    return become
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--recipe", "laptob"], "unknown recipe 'laptob': give --recipe one of laptop"),
+        (["--dtype", "float64"], "vLLM does not compute in float64"),
+        (["--dtype", "bfloat16"], "give --dtype float32"),
+        (["--device", "cuda"], "no GPU found"),
+        (["--keep-checkpoints", "0"], "above 0"),
+        (["--answers-per-prompt", "1"], "at least 2"),
+        (["--resume", "no/such/run"], "is not a run folder"),
+    ],
+)
+def test_settings_that_cannot_work(capsys, as_rank, args, says):
+    if "cuda" in args and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    as_rank(0)
+    assert says in fails(capsys, *args)
+
+
+def test_only_rank_0_speaks(capsys, as_rank):
+    as_rank(1)
+    assert train.main(["--recipe", "laptob"]) == 1
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--no-such-flag"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_torchrun(capsys, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert "torchrun --nproc-per-node 1 -m prorl_scale.train" in fails(capsys, "--recipe", "laptop")
+
+
+def test_model_folder_without_weights(tmp_path):
+    """Found by rank 0 while the other waits: one sentence, and both end at once."""
+    laptop.build_tokenizer().save_pretrained(tmp_path / "model")
+    began = time.perf_counter()
+    args = ["--model", tmp_path / "model", "--task", "leg_counting", "--out", tmp_path / "run"]
+    code, _, err = run("stand-in", *args)
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "Hugging Face" in line
+    assert time.perf_counter() - began < 120
