@@ -30,7 +30,7 @@ class Packed:
 
     def split(self, values: Tensor) -> list[Tensor]:
         """Values of the answer tokens, sample by sample: (N,) -> S tensors, on the CPU."""
-        return [part.clone() for part in values.cpu().split(self.lengths)]  # a view would be sent with all of its base
+        return list(values.cpu().split(self.lengths))
 
 
 def cut(lengths: list[int], max_tokens: int, world: int) -> list[list[list[int]]]:

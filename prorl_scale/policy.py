@@ -70,7 +70,8 @@ class ChunkedLogprobs(torch.autograd.Function):
     def forward(ctx, hidden, weight, targets, temperature, with_entropy):
         ctx.save_for_backward(hidden, weight, targets)
         ctx.temperature = temperature
-        logp, entropy = hidden.new_zeros(2, len(targets), dtype=_accurate(hidden.dtype))
+        logp = hidden.new_zeros(len(targets), dtype=_accurate(hidden.dtype))
+        entropy = torch.zeros_like(logp)
         for part in _chunks(len(targets), len(weight)):
             logits = (hidden[part] @ weight.T).to(logp.dtype)
             logp[part] = token_logprobs(logits[None], targets[None, part], temperature)[0]

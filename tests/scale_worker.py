@@ -52,9 +52,13 @@ def main(folder):
         groups = [samples[i : i + 3] for i in range(0, len(samples), 3)]
         results[name]["further"] = train.update_all(run, groups, train.update)
         results[name]["final"] = whole(scorer.model.state_dict().items())
+        for model in (scorer, reference):  # leaves the root's weights gathered, unless they are put back
+            policy.score_samples(model, samples, config.microbatch_tokens, 1.2)
         train.reset_reference(run.policy, run.reference, run.optimizer)
         results[name]["reference"] = whole(reference.model.state_dict().items())
         results[name]["optimizer_entries"] = len(run.optimizer.state)
+        pairs = (policy.score_samples(model, samples, 10_000, 1.2) for model in (scorer, reference))
+        results[name]["agree"] = all(torch.equal(a, b) for (a, _), (b, _) in zip(*pairs, strict=True))
     if distributed.rank() == 0:
         torch.save(results, folder / "scale.pt")
 

@@ -139,6 +139,7 @@ def test_reset_copies_every_shard_and_clears_the_optimizer(folder):
     for result in torch.load(folder / "scale.pt", weights_only=True).values():
         assert all(torch.equal(result["reference"][k], result["final"][k]) for k in result["final"])
         assert result["optimizer_entries"] == 0
+        assert result["agree"]  # so KL is exactly 0
 
 
 # ------------------------------------------------------------------ without processes
@@ -169,6 +170,16 @@ def test_cut_needs_few_micro_batches():
     lengths = (torch.randn(1000, generator=torch.Generator().manual_seed(0)).exp() * 50).long().add(1).tolist()
     (rank,) = batch.cut(lengths, 4096, 1)
     assert len(rank) <= 1.1 * sum(lengths) / 4096 + 1
+
+
+def test_pack_lays_samples_end_to_end():
+    packed = batch.pack([mini.Sample([1, 2, 3], [4, 5]), mini.Sample([6], [7, 8, 9])], "cpu")
+    assert packed.ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3]]
+    assert packed.starts.tolist() == [0, 5, 9]
+    assert (packed.longest, packed.lengths) == (5, [2, 3])
+    assert packed.before.tolist() == [2, 3, 5, 6, 7]
+    assert packed.targets.tolist() == [4, 5, 7, 8, 9]
 
 
 def test_packed_sample_does_not_see_its_neighbours():
