@@ -273,6 +273,8 @@ def train(config: Config) -> dict | None:
         with run.folder:
             loop(run, stop)
         run.folder.export_sharded(run.policy, run.tokenizer, "last")
+        if not run.state.any_contrast:
+            raise UserError(cli.explain_bad_steps(run.config, False, run.folder.path))
         return distributed.on_main(lambda: run.folder.finish(run.state))
 
 
@@ -300,7 +302,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
         if gave_up:
             raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
         if stopped:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(str(folder.path))
     measure_boundary(run, "final")
     folder.save(run)
 
@@ -309,11 +311,13 @@ def start_run(config: Config) -> Run:
     """Load, shard, start vLLM; a fresh run folder, or the state of the one to resume."""
     folder = Folder(config)
     torch.set_num_threads(config.threads)
-    if not config.resume:  # rank 0 fetches, or warms up, the model; all ranks then read it from the run folder
-        distributed.on_main(lambda: folder.export(*models.load_policy(config), "base"))
+    if not config.resume:
+        distributed.on_main(lambda: begin(config, folder))
     base = str(folder.path / "base")
     scorer, reference, tokenizer = policy.load(config, base)
-    optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer))
     generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
     run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder)
@@ -323,6 +327,13 @@ def start_run(config: Config) -> Run:
     if config.resume:
         folder.restore(run, State, Sample)
     return run
+
+
+def begin(config: Config, folder: Folder) -> None:
+    """On rank 0: fetch, or warm up, the model that all ranks then read from the run folder."""
+    model, tokenizer = models.load_policy(config)
+    tasks.load_task(config, models.stop_ids(model.config, tokenizer))  # a mistake in --task leaves no files
+    folder.begin(prorl_mini.Run(config, model, None, None, tokenizer, None, None, folder))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -7,12 +7,12 @@ import itertools
 import sys
 
 import torch
-from test_mini import ToyTask
 from transformers import AutoModelForCausalLM
 
 import prorl_mini as mini
 from prorl_lab import laptop, tasks
 from prorl_scale import train
+from tests.test_mini import ToyTask
 
 
 class Toy(ToyTask):

@@ -39,7 +39,9 @@ def main(folder):
     for name, settings in frozen["cases"].items():
         config = Config(**settings)
         scorer, reference, _ = policy.load(config, str(folder / "model"))
-        optimizer = torch.optim.AdamW(scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         run = train.Run(config, scorer, reference, optimizer, None, None, None, None)
         run.policy.train(config.gradient_checkpointing)
         results[name] = gradient(run, samples)

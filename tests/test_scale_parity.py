@@ -60,6 +60,15 @@ def frozen_samples():
     return samples
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Matrices this small run slower on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the model, the frozen samples and what two gloo processes made of them."""
@@ -84,7 +93,9 @@ def torchrun(processes, *command):
 def through_mini(settings):
     """The same update by prorl_mini -> figures, gradient by name, weights after the step, scores."""
     config, samples, model = mini.Config(**settings), frozen_samples(), build_model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     run = SimpleNamespace(config=config, policy=model, optimizer=optimizer)
     scores = {id(s): (logp, entropy) for s, logp, entropy in mini.score_samples(model, samples, config, True)}
     kept = {}

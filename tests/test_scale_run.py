@@ -16,8 +16,6 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from scale_run import StandIn, faulty
-from test_run import assert_equal, logged
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import prorl_mini as mini
@@ -26,6 +24,8 @@ from prorl_lab.errors import UserError
 from prorl_scale import distributed, train
 from prorl_scale.config import Config
 from prorl_scale.rollout import Canary
+from tests.scale_run import StandIn, faulty
+from tests.test_run import assert_equal, logged
 
 ROOT = Path(__file__).parents[1]
 NO_VLLM = pytest.mark.skipif(
@@ -44,7 +44,7 @@ QUICK = [
 def start(sampler, fault, *args, processes=2, main=("tests/scale_run.py",)):
     """A run under torchrun; its output is readable line by line."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [*launch, *main, sampler, fault, *map(str, args)], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

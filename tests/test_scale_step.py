@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-from test_scale_parity import BASE, build_model, frozen_samples
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
@@ -15,6 +14,7 @@ from prorl_scale import policy, train
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config
 from prorl_scale.rollout import Engine
+from tests.test_scale_parity import BASE, build_model, frozen_samples
 
 
 @pytest.fixture(scope="module")
