@@ -63,6 +63,8 @@ def main(folder):
         results[name]["agree"] = all(torch.equal(a, b) for (a, _), (b, _) in zip(*pairs, strict=True))
     if distributed.rank() == 0:
         torch.save(results, folder / "scale.pt")
+    torch.distributed.barrier()  # a process that leaves while the other still talks to it may abort
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def rows(folder):
     return [{k: v for k, v in row.items() if k != "peak_memory"} for row in logged(folder)]
 
 
+@pytest.mark.slow
 def test_folder_holds_what_the_contract_names(straight):
     _, folder = straight
     steps = [r for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "event" not in r]
@@ -105,6 +106,7 @@ def test_folder_holds_what_the_contract_names(straight):
     Config(**settings)
 
 
+@pytest.mark.slow
 def test_ledger_counts_every_rank(straight):
     """Five prompts a round over two processes: three on one, two on the other, ten if there were a second round."""
     _, folder = straight
@@ -114,6 +116,7 @@ def test_ledger_counts_every_rank(straight):
         assert row["tokens"] >= row["groups_generated"] * 8
 
 
+@pytest.mark.slow
 def test_exports_open_in_transformers(straight):
     _, folder = straight
     base, last = (AutoModelForCausalLM.from_pretrained(folder / name).state_dict() for name in ("base", "last"))
@@ -122,6 +125,7 @@ def test_exports_open_in_transformers(straight):
     AutoTokenizer.from_pretrained(folder / "last")
 
 
+@pytest.mark.slow
 def test_kill_and_resume_equals_an_uninterrupted_run(straight, tmp_path):
     """SIGKILL to all processes in step 5 (the last save was at 3), then --resume: bit for bit the same."""
     sampler, expected = straight
@@ -165,6 +169,7 @@ def test_resume_on_another_number_of_processes(straight, tmp_path):
 @pytest.mark.slow
 @NO_VLLM
 @pytest.mark.parametrize(("fault", "says"), [("skip", "did not arrive"), ("permute", "disagree"), ("stale", "did not")])
+@pytest.mark.slow
 def test_fault_in_the_push_of_one_rank_stops_all_at_that_step(tmp_path, fault, says):
     code, _, err = run("vllm", *QUICK, "--base-cache", tmp_path, "--out", tmp_path / "run", fault=fault)
     assert code == 1
@@ -269,6 +274,7 @@ def test_without_torchrun(capsys, monkeypatch):
     assert "torchrun --nproc-per-node 1 -m prorl_scale.train" in fails(capsys, "--recipe", "laptop")
 
 
+@pytest.mark.slow
 def test_model_folder_without_weights(tmp_path):
     """Found by rank 0 while the other waits: one sentence, and both end at once."""
     laptop.build_tokenizer().save_pretrained(tmp_path / "model")
