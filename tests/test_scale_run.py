@@ -1,6 +1,6 @@
 """A run of prorl_scale on two gloo processes: the folder, kill and resume, the canary, one sentence for each mistake.
 
-The default suite puts prorl_mini's sampler in vLLM's place (tests/scale_run.py); `slow` repeats it with vLLM itself.
+Runs of two processes are `slow`: with prorl_mini's sampler in vLLM's place (tests/scale_run.py), and with vLLM itself.
 """
 
 import importlib.util
