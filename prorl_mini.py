@@ -65,6 +65,7 @@ class Config:
     answers_per_prompt: int = 16  # G
     temperature: float = 1.2  # of sampling AND scoring; there is no top-p or top-k, see `rollout`
     max_new_tokens: int | None = None
+    max_prompt_tokens: int | None = None  # a longer prompt is an error; None: what leaves room for an answer
     rollout_batch: int | None = None  # answers written side by side
     dynamic_sampling: bool = True
     max_rounds: int = 4  # cap on the generation rounds of one step
@@ -180,7 +181,7 @@ def draw_prompts(run: Run, count: int) -> tuple[list[tasks.Problem], list[list[i
 def encode(run: Run, problem: tasks.Problem) -> list[int]:
     """Token ids of a prompt, checked to leave room for an answer."""
     ids = tasks.prompt_ids(run.tokenizer, problem.prompt)
-    cli.check_prompt_fits(ids, run.policy.config, run.config.max_new_tokens)
+    cli.check_prompt_fits(ids, run.policy.config, run.config)
     return ids
 
 
@@ -777,8 +778,8 @@ def reset_if_due(run: Run) -> bool:
     if reason is None:
         return False
     reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
-    if config.reset_to == "best" and best_step(state.history) < state.step:
-        run.folder.load_best(run.reference)
+    if config.reset_to == "best" and state.history and best_step(state.history) < state.step:
+        run.folder.load_best(run)
     state.last_reset, state.resets = state.step, state.resets + 1
     run.folder.event("reset", step=state.step, resets=state.resets, reason=reason)
     return True

@@ -172,12 +172,17 @@ def check(config: Any) -> None:
         )
 
 
-def check_prompt_fits(prompt: list[int], model_config: Any, max_new_tokens: int) -> None:
-    """Raise UserError where a prompt with its answer may be longer than the model's context."""
+def check_prompt_fits(prompt: list[int], model_config: Any, config: Any) -> None:
+    """Raise UserError where a prompt is longer than allowed, or with its answer than the model's context."""
     context = getattr(model_config, "max_position_embeddings", None)
-    if context and len(prompt) + max_new_tokens > context:
+    if config.max_prompt_tokens and len(prompt) > config.max_prompt_tokens:
         raise UserError(
-            f"a prompt of {len(prompt)} tokens and an answer of {max_new_tokens} do not fit the model's context "
+            f"a prompt of {len(prompt)} tokens exceeds --max-prompt-tokens {config.max_prompt_tokens}: raise it, "
+            "or choose another task"
+        )
+    if context and len(prompt) + config.max_new_tokens > context:
+        raise UserError(
+            f"a prompt of {len(prompt)} tokens and an answer of {config.max_new_tokens} do not fit the model's context "
             f"of {context}: lower --max-new-tokens, or choose another task"
         )
 

@@ -101,9 +101,9 @@ class RunFolder:
         torch.save(policy.state_dict(), unfinished)
         unfinished.replace(self.path / "best.pt")
 
-    def load_best(self, reference: Any) -> None:
-        """Give the reference the weights of the best validation."""
-        reference.load_state_dict(torch.load(self.path / "best.pt", map_location="cpu", weights_only=True))
+    def load_best(self, run: Any) -> None:
+        """Give the reference the policy's weights of the best validation."""
+        run.reference.load_state_dict(torch.load(self.path / "best.pt", map_location="cpu", weights_only=True))
 
     def restore(self, run: Any, state_class: type, sample_class: type) -> None:
         """The inverse of `save`, into a run that was just built; drops what was logged after the save."""
@@ -194,6 +194,10 @@ def environment() -> dict[str, Any]:
 
 def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
