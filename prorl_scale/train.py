@@ -12,7 +12,6 @@ import contextlib
 import math
 import os
 import resource
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -267,9 +266,9 @@ def peak_memory() -> int:
 def train(config: Config) -> dict | None:
     """Run, or resume, a whole training run -> what `summary.json` holds, on rank 0.  Raises UserError on bad input."""
     config = resolve(config)
-    distributed.start(config.device, config.timeout_minutes)
-    with GracefulStop() as stop:
+    with distributed.joined(config.device, config.timeout_minutes) as closing, GracefulStop() as stop:
         run = start_run(distributed.on_main(lambda: config))  # one name for the run folder, not one per clock
+        closing.callback(run.engine.close)
         with run.folder:
             loop(run, stop)
         run.folder.export_sharded(run.policy, run.tokenizer, "last")
@@ -298,7 +297,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
         gave_up = state.bad_steps >= config.max_bad_steps
         stopped = any(distributed.exchange(stop.requested))
         if stopped or gave_up or state.step % config.save_every == 0:
-            folder.save(run)
+            folder.save(run, wait=stopped or gave_up)
         if gave_up:
             raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
         if stopped:
@@ -323,7 +322,7 @@ def start_run(config: Config) -> Run:
     run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder)
     problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
     run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
-    run.engine = Engine(base, config, task.stop_ids)
+    run.engine = distributed.on_all(lambda: Engine(base, config, task.stop_ids))
     if config.resume:
         folder.restore(run, State, Sample)
     return run
@@ -347,4 +346,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    distributed.leave(main)
