@@ -16,8 +16,8 @@ NO_VLLM = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
     reason="vLLM is not installed: `make test` does, or pip install --no-deps -r requirements-cpu.txt",
 )
-QUICK = [
-    *("--recipe", "laptop", "--warm-up-steps", "0", "--steps", "6", "--save-every", "3", "--max-new-tokens", "3"),
+QUICK = [  # without a recipe, whose stages would change what the tests look at
+    *("--rollout-batch", "256", "--warm-up-steps", "0", "--steps", "6", "--save-every", "3", "--max-new-tokens", "3"),
     *("--prompts-per-step", "5", "--answers-per-prompt", "8", "--microbatch-tokens", "100", "--eval-every", "2"),
     *("--eval-prompts", "2", "--boundary-prompts", "2", "--boundary-answers", "4", "--learning-rate", "1e-3"),
     *("--reset-every", "2", "--reset-min-spacing", "1", "--timeout-minutes", "2"),

@@ -15,7 +15,6 @@ from torch.distributed.fsdp import CPUOffloadPolicy
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
-from prorl_mini import State
 from prorl_scale import policy, train
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config
@@ -168,7 +167,7 @@ def test_save_is_of_the_moment_it_was_asked_for(run, monkeypatch):
         assert not torch.equal(policy_and_optimizer(run)["policy model.lm_head.weight"],
                                before["policy model.lm_head.weight"])  # fmt: skip
         gate.set()
-    run.folder.restore(run, State, train.Sample)
+    run.folder.restore(run, train.State, train.Sample)
     after = policy_and_optimizer(run)
     assert all(torch.equal(after[k], before[k]) for k in before)
     assert (run.state.step, run.state.history) == (1, [(1, 0.5)])
@@ -214,7 +213,7 @@ def test_resume_cuts_the_metrics_where_that_save_was(run):
         kept = run.folder.metrics_path.read_text()
         run.folder.event("reset", step=0, resets=1, reason="")
         run.folder._append({"event": "checkpoint", "step": 0})  # the second, killed while saving
-    run.folder.restore(run, State, train.Sample)
+    run.folder.restore(run, train.State, train.Sample)
     assert run.folder.metrics_path.read_text() == kept
 
 
@@ -248,8 +247,8 @@ def test_restore_brings_back_everything(run):
     run.optimizer.state.clear()
     generator = run.generator.get_state()
     run.generator.seed()
-    run.state = State()
-    run.folder.restore(run, State, train.Sample)
+    run.state = train.State()
+    run.folder.restore(run, train.State, train.Sample)
     after = policy_and_optimizer(run)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[k], before[k]) for k in before)
@@ -267,7 +266,7 @@ def policy_and_optimizer(run):
 
 def test_restore_without_a_checkpoint(run):
     with pytest.raises(UserError, match="was never saved"):
-        run.folder.restore(run, State, train.Sample)
+        run.folder.restore(run, train.State, train.Sample)
 
 
 def test_restore_of_another_model(run):
@@ -277,10 +276,10 @@ def test_restore_of_another_model(run):
     other = torch.nn.ModuleDict({"model": torch.nn.Linear(3, 3)})
     run.policy = run.reference = other
     with pytest.raises(UserError, match="does not fit this model"):
-        run.folder.restore(run, State, train.Sample)
+        run.folder.restore(run, train.State, train.Sample)
 
 
 def test_missing_vllm(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match="make scale-cpu"):
-        Engine("folder", SimpleNamespace(), [1])
+        Engine("folder", SimpleNamespace(), [1], 8)

@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python results/2026-11-27-scale-infra/leave_loop.py run|parity new|old COUNT
 
 Processes are forked from one that has imported everything, which is what makes hundreds affordable.
-new: `distributed.joined` and `distributed.leave`.  old: no barrier, the groups left alone, the interpreter's own way out.
+new: `distributed.joined` and `distributed.leave`.  old: no barrier, the groups left alone, and the interpreter's own way
+out.
 """
 
 import collections
@@ -80,7 +81,8 @@ def main(what, how, count):
             ended = pair(what, how, cache, cache / f"run-{i}")
             codes[ended] += 1
             if ended != (0, 0):
-                print(f"pair {i}: {ended}", *(cache.joinpath(f"run-{i}.{r}").read_text()[-2000:] for r in (0, 1)))
+                said = [cache.joinpath(f"run-{i}.{rank}").read_text()[-2000:] for rank in range(2)]
+                print(f"pair {i}: {ended}", *said)
             print(
                 f"{what}, {how}: exit codes (rank 0, rank 1): {dict(codes)}; load {os.getloadavg()[0]:.0f}", flush=True
             )
