@@ -52,9 +52,9 @@ def joined(kind: str, timeout_minutes: float) -> Iterator[contextlib.ExitStack]:
     After an error nobody is waited for, because the others may be in another collective or gone.  Where it is they who
     are gone, the error is a UserError.
     """
-    start(kind, timeout_minutes)
     with contextlib.ExitStack() as closing:
         try:
+            start(kind, timeout_minutes)
             yield closing
             dist.barrier()  # a process that left earlier would break the last collective of those behind it
         except RuntimeError as error:

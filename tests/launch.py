@@ -20,7 +20,7 @@ QUICK = [  # without a recipe, whose stages would change what the tests look at
     *("--rollout-batch", "256", "--warm-up-steps", "0", "--steps", "6", "--save-every", "3", "--max-new-tokens", "3"),
     *("--prompts-per-step", "5", "--answers-per-prompt", "8", "--microbatch-tokens", "100", "--eval-every", "2"),
     *("--eval-prompts", "2", "--boundary-prompts", "2", "--boundary-answers", "4", "--learning-rate", "1e-3"),
-    *("--reset-every", "2", "--reset-min-spacing", "1", "--timeout-minutes", "2"),
+    *("--reset-every", "2", "--reset-min-spacing", "1", "--timeout-minutes", "5"),
 ]
 ONE_MACHINE = ("--standalone", "--nproc-per-node")
 
@@ -43,7 +43,7 @@ def start(sampler, *args, fault="none", **how):
 def run(sampler, *args, fault="none", **how):
     """To the end -> exit code of torchrun, its output and its errors."""
     process = start(sampler, *args, fault=fault, **how)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 

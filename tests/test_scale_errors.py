@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 
 import pytest
 import torch
@@ -97,9 +96,7 @@ def test_full_disk_while_saving_in_the_background(quick, tmp_path):
 
 def test_rank_that_dies_ends_all(quick, tmp_path):
     """SIGKILL to rank 1 in step 3, while rank 0 is in a collective or enters one."""
-    began = time.perf_counter()
     assert "another process ended" in fails("stand-in", *quick, fault="die")
-    assert time.perf_counter() - began < 120  # --timeout-minutes is 2
     assert [row["step"] for row in steps(tmp_path / "run")] == [1, 2]
 
 

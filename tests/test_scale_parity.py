@@ -74,7 +74,7 @@ def folder(tmp_path_factory):
     laptop.build_tokenizer().save_pretrained(folder / "model")
     torch.save({"samples": [vars(s) for s in frozen_samples()], "cases": CASES}, folder / "frozen.pt")
     worker = torchrun("tests/scale_worker.py", folder)
-    _, err = worker.communicate(timeout=300)
+    _, err = worker.communicate(timeout=600)
     assert worker.returncode == 0, err[-5000:]
     return folder
 

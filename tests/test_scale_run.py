@@ -148,7 +148,7 @@ def test_ctrl_c_saves_and_resumes(tmp_path, more):
     process = start("stand-in", *args)
     wait_for_line(process, "step     3")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert f"stopped; state saved: continue with --resume {out}" in err
     assert not our_tracebacks(err), err[-5000:]
     done = len(steps(out))
