@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python results/2026-11-27-scale-infra/leave_loop.py run|parity new|old COUNT
 
 Processes are forked from one that has imported everything, which is what makes hundreds affordable.
-new: `distributed.joined` and `distributed.leave`.  old: no barrier, groups left alone, and the interpreter's own way out.
+new: `distributed.joined` and `distributed.leave`.  old: no barrier, groups left alone, the interpreter's own way out.
 """
 
 import collections
