@@ -69,22 +69,20 @@ def pair(what, how, cache, out):
 def main(what, how, count):
     torch.set_num_threads(1)
     codes = collections.Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder)
-        if what == "parity":
-            build_model().save_pretrained(cache / "model")
-            laptop.build_tokenizer().save_pretrained(cache / "model")
-            cases = {"many cuts": {**BASE, "microbatch_tokens": 60}}
-            torch.save({"samples": [vars(s) for s in frozen_samples()], "cases": cases}, cache / "frozen.pt")
-        for i in range(count):
-            ended = pair(what, how, cache, cache / f"run-{i}")
-            codes[ended] += 1
-            if ended != (0, 0):
-                said = [cache.joinpath(f"run-{i}.{rank}").read_text()[-2000:] for rank in range(2)]
-                print(f"pair {i}: {ended}", *said)
-            print(
-                f"{what}, {how}: exit codes (rank 0, rank 1): {dict(codes)}; load {os.getloadavg()[0]:.0f}", flush=True
-            )
+    folder = tempfile.mkdtemp()  # not one that cleans up after itself: each child would
+    cache = Path(folder)
+    if what == "parity":
+        build_model().save_pretrained(cache / "model")
+        laptop.build_tokenizer().save_pretrained(cache / "model")
+        cases = {"many cuts": {**BASE, "microbatch_tokens": 60}}
+        torch.save({"samples": [vars(s) for s in frozen_samples()], "cases": cases}, cache / "frozen.pt")
+    for i in range(count):
+        ended = pair(what, how, cache, cache / f"run-{i}")
+        codes[ended] += 1
+        if ended != (0, 0):
+            said = [cache.joinpath(f"run-{i}.{rank}").read_text()[-2000:] for rank in range(2)]
+            print(f"pair {i}: {ended}", *said)
+        print(f"{what}, {how}: exit codes (rank 0, rank 1): {dict(codes)}; load {os.getloadavg()[0]:.0f}", flush=True)
 
 
 if __name__ == "__main__":
