@@ -6,6 +6,7 @@ With vLLM, or with prorl_mini's sampler in its place (tests/scale_run.py) where 
 import json
 import shutil
 import signal
+import subprocess
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from prorl_scale.rollout import Canary
 from tests.launch import (
     NO_VLLM,
     QUICK,
+    ROOT,
     fails,
     kill_everything,
     our_tracebacks,
@@ -113,6 +115,7 @@ def test_kill_and_resume_equals_an_uninterrupted_run(straight, killed, tmp_path)
     assert_equal(ours["generators"], theirs["generators"])
 
 
+@pytest.mark.slow
 def test_resume_on_another_number_of_processes(straight, killed, tmp_path):
     """Two processes, killed in step 5, go on as one: the steps before are the same, the rest runs to the end."""
     (sampler, out), (_, expected) = killed, straight
@@ -122,6 +125,24 @@ def test_resume_on_another_number_of_processes(straight, killed, tmp_path):
     assert steps(out)[:3] == steps(expected)[:3]
     assert [row["step"] for row in steps(out)] == [1, 2, 3, 4, 5, 6]
     assert all(row["canary"] < 1e-5 for row in steps(out))
+
+
+@NO_VLLM
+def test_make_scale_cpu_in_short(tmp_path):
+    """The README's command, twice: it starts a run, then goes on with it; through a stage, a reset and a checkpoint."""
+    out = tmp_path / "run"
+    little = "--boundary-prompts 2 --boundary-answers 4 --eval-every 2 --eval-prompts 4 --reset-steps 2 --save-every 2"
+    for more in (f"--steps 3 --warm-up-steps 300 {little} --base-cache {tmp_path}", "--steps 4"):
+        # -o: what is installed here will do
+        command = ["make", "-o", ".venv/scale-ready", "scale-cpu", f"SCALE={out}", f"ARGS={more}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr[-5000:]
+    assert [row["step"] for row in steps(out)] == [1, 2, 3, 4]
+    assert all(0 < row["reward_unfiltered"] < 1 and row["canary"] < 1e-4 for row in steps(out))
+    events = [(row["event"], row["step"]) for row in rows(out) if "event" in row]
+    assert ("reset", 2) in events
+    assert ("checkpoint", 4) in events
+    assert json.loads((out / "summary.json").read_text())["steps"] == 4
 
 
 # ------------------------------------------------------------------ saving and stopping
@@ -140,7 +161,13 @@ def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path):
     assert saved(out) == ["step-000000", "step-000003", "step-000004"]
 
 
-@pytest.mark.parametrize("more", [[], ["--no-async-save", "--offload-reference"]], ids=["background", "foreground"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param([], id="background", marks=pytest.mark.slow),
+        pytest.param(["--no-async-save", "--offload-reference"], id="foreground"),
+    ],
+)
 def test_ctrl_c_saves_and_resumes(tmp_path, more):
     """Ctrl-C reaches torchrun, which hands it on to every rank; they stop after the same step."""
     out = tmp_path / "run"
@@ -162,7 +189,14 @@ def test_ctrl_c_saves_and_resumes(tmp_path, more):
 
 
 @NO_VLLM
-@pytest.mark.parametrize(("fault", "says"), [("skip", "did not arrive"), ("permute", "disagree"), ("stale", "did not")])
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        pytest.param("skip", "did not arrive", marks=pytest.mark.slow),
+        pytest.param("permute", "disagree", marks=pytest.mark.slow),
+        ("stale", "did not"),
+    ],
+)
 def test_fault_in_the_push_of_one_rank_stops_all_at_that_step(tmp_path, fault, says):
     line = fails("vllm", *QUICK, "--base-cache", tmp_path, "--out", tmp_path / "run", fault=fault)
     assert line.startswith("error: canary: ")

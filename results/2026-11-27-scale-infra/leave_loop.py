@@ -9,6 +9,7 @@ new: `distributed.joined` and `distributed.leave`.  old: no barrier, groups left
 import collections
 import contextlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -69,8 +70,7 @@ def pair(what, how, cache, out):
 def main(what, how, count):
     torch.set_num_threads(1)
     codes = collections.Counter()
-    folder = tempfile.mkdtemp()  # not one that cleans up after itself: each child would
-    cache = Path(folder)
+    cache = Path(tempfile.mkdtemp())  # not one that cleans up after itself: each child would
     if what == "parity":
         build_model().save_pretrained(cache / "model")
         laptop.build_tokenizer().save_pretrained(cache / "model")
@@ -83,6 +83,7 @@ def main(what, how, count):
             said = [cache.joinpath(f"run-{i}.{rank}").read_text()[-2000:] for rank in range(2)]
             print(f"pair {i}: {ended}", *said)
         print(f"{what}, {how}: exit codes (rank 0, rank 1): {dict(codes)}; load {os.getloadavg()[0]:.0f}", flush=True)
+    shutil.rmtree(cache)
 
 
 if __name__ == "__main__":
