@@ -1,6 +1,6 @@
 """The `laptop` recipe from end to end with real vLLM, killed twice at random moments: the same end as uninterrupted.
 
-    python -m pytest -m slow tests/test_laptop_recipe.py --basetemp FOLDER      keeps both run folders in FOLDER
+python -m pytest -m slow tests/test_laptop_recipe.py --basetemp FOLDER      keeps both run folders in FOLDER
 """
 
 import json
@@ -61,7 +61,7 @@ def test_two_kills_change_nothing(tmp_path):
     finish(train("--recipe", "laptop", "--out", straight, *cache))
     took = json.loads((straight / "summary.json").read_text())["seconds"]  # of its steps alone
     first, second = sorted(random.uniform(0.1, 0.8) * took for _ in range(2))
-    print(f"{took:.0f} s of steps; killed {first:.0f} s after the first step, and {second - first:.0f} s after a resume")
+    print(f"{took:.0f} s of steps; killed {first:.0f} s after step 1, then {second - first:.0f} s after resuming")
     kill_after(first, "--recipe", "laptop", "--out", killed, *cache)
     reached = [newest(killed).name]
     kill_after(second - first, "--resume", killed)
