@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import RunFolder
+from prorl_lab.tasks import restore_task, task_state
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
 
@@ -33,7 +34,8 @@ class Folder(RunFolder):
         unfinished = self.checkpoints / f"{name}.tmp"
         generators = distributed.exchange(run.generator.get_state())
         surplus = [[vars(sample) for sample in group] for group in run.state.surplus]
-        plain = {"state": {**vars(run.state), "surplus": surplus}, "generators": generators}
+        state = {**vars(run.state), "surplus": surplus}
+        plain = {"state": state, "generators": generators, "task": task_state(run.task)}
 
         def begin() -> None:
             shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed while saving
@@ -102,6 +104,7 @@ class Folder(RunFolder):
         plain = torch.load(path / "plain.pt", map_location="cpu", weights_only=True)
         if len(plain["generators"]) == distributed.world():
             run.generator.set_state(plain["generators"][distributed.rank()])
+        restore_task(run.task, plain["task"])
         run.state = state_class(**plain["state"])
         run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
         if run.state.step < run.config.steps:

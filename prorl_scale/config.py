@@ -24,6 +24,8 @@ class Config(prorl_mini.Config):
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
+    verifier_workers: int | None = None  # of each process, to score answers; by default its share of the CPU's cores
+    unsafe_verifiers: bool = False  # score model text, and run model programs, without a sandbox: with your rights
 
 
 def parse(config_class: type, args: list[str] | None) -> Any:
@@ -54,6 +56,8 @@ def resolve(config: Config) -> Config:
     for name in ("canary_tolerance", "timeout_minutes", "gpu_memory", "keep_checkpoints"):
         if not getattr(config, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
+    if config.verifier_workers is not None and config.verifier_workers < 1:
+        raise UserError(f"--verifier-workers is {config.verifier_workers}: give at least 1")
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     if config.device == "cuda" and local > torch.cuda.device_count():
         raise UserError(

@@ -32,13 +32,16 @@ class StandIn:
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
         self.limit, self.stop_ids = config.max_new_tokens, stop_ids
 
-    def generate(self, prompts, num_answers, temperature, generator):
+    def generate(self, prompts, num_answers, temperature, generator, finished):
         answers = mini.rollout(self.model, prompts, num_answers, self.limit, temperature, self.stop_ids, generator)
         groups = [answers[i : i + num_answers] for i in range(0, len(answers), num_answers)]
-        return [
+        written = [
             [(ids, self.logprobs(prompt + ids, temperature)[len(prompt) - 1 :]) for ids in group]
             for prompt, group in zip(prompts, groups, strict=True)
         ]
+        for place in reversed(range(len(written))):  # vLLM, too, finishes in an order of its own
+            finished(place, written[place])
+        return written
 
     @torch.no_grad()
     def logprobs(self, row, temperature):
@@ -82,7 +85,7 @@ def permuted(weights):
 
 
 def main(sampler, fault, args):
-    tasks.load_task = lambda config, stop_ids: Toy()
+    tasks.load_task = lambda config, stop_ids, sandboxed: Toy()
     engine = StandIn if sampler == "stand-in" else train.Engine
     on_one_rank = fault != "none" and train.os.environ["RANK"] == "1"  # the others must stop as well
     train.Engine = faulty(engine, fault) if on_one_rank else engine

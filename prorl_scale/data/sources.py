@@ -8,11 +8,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prorl_scale.rewards.inside.text import after_think, last_boxed
+from prorl_lab.text import after_think, last_boxed
 
 BOXED = "Let's think step by step and output the final answer within \\boxed{}."
 CODE = "Write Python code to solve the problem. Present the code in \n```python\nYour code\n```\nat the end."
@@ -20,7 +21,10 @@ TAGGED = "Think step by step, then give the final answer between <answer> and </
 
 TASKS = (Path(__file__).parent / "puzzle_tasks.txt").read_text(encoding="utf-8").split()  # the paper's 96
 RENAMED = {"palindrome": "palindrome_generation"}
-R1_COLUMNS = ("r1_response", "r1_solution")  # SCP-116K has been published with several names for its columns
+# SCP-116K changed its columns.  The first release's card names `matched_solution` and answers of o1-mini and QwQ with a
+# verdict each; a set derived from a later one has `extract_solution` and `r1_response`.
+SOLUTION_COLUMNS = ("matched_solution", "extracted_solution", "extract_solution")
+RESPONSE_COLUMNS = ("r1_response", "r1_solution", "qwq_solution", "o1_solution")  # the paper's filter read R1's
 VALIDATION_SEEDS = 500_000_000  # Reasoning Gym makes item i from seed + i, so the two splits must lie far apart
 
 
@@ -121,17 +125,19 @@ def _code(make: partial, record: dict[str, Any]) -> Row:
 
 def _stem(make: partial, record: dict[str, Any]) -> Row:
     """Kept if its solution ends in an answer that R1's agrees with.  Our verifier says so; the paper asked GPT-4o."""
-    answer = final_answer(record["matched_solution"] or "")
+    answer = final_answer(_first(record, SOLUTION_COLUMNS))
     if answer is None:
         raise Dropped("no answer to be found in the solution")
-    columns = [name for name in R1_COLUMNS if name in record]
-    if not columns:
-        raise KeyError(R1_COLUMNS[0])
-    theirs = final_answer(after_think(record[columns[0]] or ""))
+    theirs = final_answer(after_think(_first(record, RESPONSE_COLUMNS)))
     if theirs is None:
-        raise Dropped("no answer to be found in R1's response")
+        raise Dropped("no answer to be found in the model's response")
     meta = {"subject": record.get("domain")}
     return make(_asked(record["problem"], BOXED), {"answer": answer}, meta, (f"\\boxed{{{theirs}}}", 1.0))
+
+
+def _first(record: dict[str, Any], names: tuple[str, ...]) -> str:
+    """The first of several columns that the record has.  Raises KeyError with the first name if it has none."""
+    return record[next((name for name in names if name in record), names[0])] or ""
 
 
 def final_answer(text: str) -> str | None:
@@ -161,6 +167,13 @@ def _instruction(make: partial, record: dict[str, Any]) -> Row:
     return make(asked[-1:], {"instruction_id_list": list(given["instruction_id_list"]), "kwargs": kwargs}, {})
 
 
+def _fraction(value: Any) -> str:
+    """For JSON: one item of gsm_symbolic in fifty notes a variable of its question as a Fraction."""
+    if isinstance(value, Fraction):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not for JSON")
+
+
 def puzzles(task: str, split: str, count: int, seed: int) -> Iterator[Row]:
     """Rows of one Reasoning Gym task, made here; the same at each call (except codeio, which draws as it likes)."""
     import reasoning_gym
@@ -168,7 +181,7 @@ def puzzles(task: str, split: str, count: int, seed: int) -> Iterator[Row]:
     first = seed * 1_000_000 + (VALIDATION_SEEDS if split == "validation" else 0)
     made = reasoning_gym.create_dataset(RENAMED.get(task, task), seed=first, size=count)
     for number in range(count):
-        item = json.loads(json.dumps(made[number]))
+        item = json.loads(json.dumps(made[number], default=_fraction))
         name = f"puzzle-{task}-{split}-{number:05d}"
         prompt = _asked(item["question"], TAGGED)
         yield Row(name, "puzzle", "reasoning-gym", prompt, {"task": task, "item": item}, {})
