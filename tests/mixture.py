@@ -1,7 +1,7 @@
 """A small mixture of the five domains, from real files where there are any, and a tiny model to write answers to it.
 
-torchrun ... tests/mixture.py stand-in|vllm ARGS...     `python -m prorl_scale.train`, with vLLM or a stand-in for it
-python tests/mixture.py prepare DIR                     the mixture, and the files it is made from
+torchrun ... tests/mixture.py stand-in ARGS...    `python -m prorl_scale.train ARGS...`, with a stand-in for vLLM
+python -m tests.mixture DIR                       the mixture, and the files it is made from
 
 Real, where PRORL_TEST_DATA names them: MATH's training file, HumanEval, IFEval's prompts.  STEM rows are always made up,
 in SCP-116K's columns; puzzles are generated.
@@ -50,7 +50,9 @@ def code_records() -> list[dict[str, Any]]:
         asked = [(r["prompt"], ["check(candidate)"], f"{r['test']}\ncandidate = {r['entry_point']}") for r in rows]
         truths = [(text, {"asserts": asserts, "setup": setup}) for text, asserts, setup in asked]
     else:
-        truths = [(f"Read a number and print {i} more.", {"inputs": ["1\n"], "outputs": [f"{i + 1}"]}) for i in range(60)]
+        truths = [
+            (f"Read a number and print {i} more.", {"inputs": ["1\n"], "outputs": [f"{i + 1}"]}) for i in range(60)
+        ]
     return [
         {
             "data_source": "a test",
@@ -141,11 +143,10 @@ def byte_model(folder: Path) -> Path:
 
 
 def main(args: list[str]) -> int:
-    if args[0] == "prepare":
-        print(prepared(Path(args[1])))
+    if args[0] != "stand-in":
+        print(prepared(Path(args[0])))
         return 0
-    if args[0] == "stand-in":
-        train.Engine = StandIn
+    train.Engine = StandIn
     return train.main(args[1:])
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prorl_lab.errors import UserError
 from prorl_lab.text import after_think, last_boxed
 
 BOXED = "Let's think step by step and output the final answer within \\boxed{}."
@@ -64,27 +65,39 @@ SOURCES = {
 
 
 def records(source: Source, path: Path | None) -> Any:
-    """The records of a source, from the hub or from a .json, .jsonl or .parquet file (or a folder of one kind)."""
+    """The records of a source, from the hub or from a .json, .jsonl or .parquet file (or a folder of one kind).
+
+    Raises UserError where they can't be had.
+    """
     import datasets
 
-    if path is None:
-        return datasets.load_dataset(source.name, source.config, split=source.split)
-    files = (
-        [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".json", ".jsonl", ".parquet"))
-    )
-    if not files:
-        raise FileNotFoundError(f"no .json, .jsonl or .parquet file at {path}")
-    kind = "parquet" if files[0].suffix == ".parquet" else "json"
-    return datasets.load_dataset(kind, data_files=[str(file) for file in files], split="train")
+    what, instead = f"fetch {source.name} from the Hugging Face hub", "PATH of files already on disk"
+    kind, how = source.name, {"name": source.config, "split": source.split}
+    if path is not None:
+        kinds = (".json", ".jsonl", ".parquet")
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in kinds)
+        if not files:
+            raise UserError(f"no .json, .jsonl or .parquet file at {path}: give --source {source.domain}=PATH of some")
+        kind = "parquet" if files[0].suffix == ".parquet" else "json"
+        how = {"data_files": [str(file) for file in files], "split": "train"}
+        what, instead = f"read {path} as {kind}", "PATH of files that are whole"
+    try:
+        return datasets.load_dataset(kind, **how)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise UserError(f"can't {what} ({reason}): give --source {source.domain}={instead}") from error
 
 
 def row(domain: str, number: int, record: dict[str, Any]) -> Row:
-    """The row of one record.  Raises Dropped, or KeyError for a column that the schema promises and the file lacks."""
+    """The row of one record.  Raises Dropped, or UserError for a column that the schema promises and the file lacks."""
     make = {"math": _math, "code": _code, "stem": _stem, "instruction": _instruction}[domain]
     try:
         return make(partial(Row, f"{domain}-{number:06d}", domain, SOURCES[domain].name), record)
     except KeyError as error:
-        raise KeyError(f"{SOURCES[domain].name} has no column {error}: it has {', '.join(sorted(record))}") from error
+        raise UserError(
+            f"{SOURCES[domain].name} has no column {error}: it has {', '.join(sorted(record))}; give --source {domain}="
+            "PATH of a release with that column, or mend prorl_scale/data/sources.py"
+        ) from error
 
 
 def _asked(text: str, suffix: str) -> list[dict[str, str]]:
