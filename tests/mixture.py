@@ -1,7 +1,7 @@
 """A small mixture of the five domains, from real files where there are any, and a tiny model to write answers to it.
 
-torchrun ... tests/mixture.py stand-in ARGS...    `python -m prorl_scale.train ARGS...`, with a stand-in for vLLM
-python -m tests.mixture DIR                       the mixture, and the files it is made from
+torchrun ... tests/mixture.py stand-in ARGS...   `python -m prorl_scale.train ARGS...` with a stand-in for vLLM
+python -m tests.mixture DIR                      the mixture, and the files it is made from
 
 Real, where PRORL_TEST_DATA names them: MATH's training file, HumanEval, IFEval's prompts.  STEM rows are always made up,
 in SCP-116K's columns; puzzles are generated.
