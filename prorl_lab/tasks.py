@@ -40,13 +40,11 @@ class Task(Protocol):
 
     - `item(problem, text) -> (domain, response, reference)`: how `prorl_scale` scores it, in a sandbox;
     - `state_dict()` and `load_state_dict(state)`: what a resumed run needs to draw the same problems, plain values;
-    - `set_weights(weights)`: the share of each tier among training problems from now on.
+    - `set_weights(weights)`: the share of each domain among training problems from here on.
     """
 
     tiers: list[str]
     stop_ids: list[int]
-
-    # A task with domains also has set_weights(weights: dict[str, float]): their shares from here on.
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         """Problem `number` of a split ("train" or "held-out"); of a drawn tier, or of the given one."""

@@ -3,18 +3,23 @@
 Their answers are scored in the sandbox of `prorl_scale.rewards`: a task says with `item` what to score, and how.
 """
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
-from prorl_lab.tasks import Problem
+from prorl_lab.tasks import Problem, prompt_ids
 
 
-def load_task(config: Any, stop_ids: list[int]) -> tasks.Task:
+def load_task(config: Any, stop_ids: list[int], tokenizer: Any) -> tasks.Task:
     """The task that --task names; a folder is one that `python -m prorl_scale.data prepare` wrote."""
-    if config.task and Path(config.task).is_dir():
-        return MixtureTask(Path(config.task), config.seed, stop_ids)
+    if Path(config.task).is_dir():
+        limit = config.max_prompt_tokens or math.inf
+        return MixtureTask(
+            Path(config.task), config.seed, stop_ids, lambda prompt: len(prompt_ids(tokenizer, prompt)) <= limit
+        )
     return tasks.load_task(config, stop_ids, sandboxed=True)
 
 
@@ -24,14 +29,17 @@ class MixtureTask:
     Unlike the tasks of `prorl_lab` it has a state: which prompt comes next depends on how many of each domain came
     before, since the weights may change during a run.  So training problems are to be had in their order alone.
 
+    fits: whether a prompt is short enough; one that is not is left out, since among a hundred thousand there are some.
+
     Raises UserError where the folder holds no such files, or none to hold out.
     """
 
-    def __init__(self, folder: Path, seed: int, stop_ids: list[int]):
+    def __init__(self, folder: Path, seed: int, stop_ids: list[int], fits: Callable[[list], bool] | None = None):
         try:
             from prorl_scale.data import Mixture
 
-            self.train, self.held_out = (Mixture(folder, seed, split=split) for split in ("train", "validation"))
+            splits = ("train", "validation")
+            self.train, self.held_out = (Mixture(folder, seed, split=split, keep=fits) for split in splits)
         except (ImportError, OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{folder} does not open as prepared data ({error}): write it with python -m prorl_scale.data prepare, "

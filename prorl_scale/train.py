@@ -430,7 +430,7 @@ def start_run(config: Config) -> Run:
     optimizer = torch.optim.AdamW(
         scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer))
+    task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer), tokenizer)
     pool, problem = distributed.attempt(lambda: open_pool(config, task))
     distributed.agree((None, problem))
     generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
@@ -458,7 +458,7 @@ def open_pool(config: Config, task: Any) -> Pool | None:
 def begin(config: Config, folder: Folder) -> None:
     """On rank 0: fetch, or warm up, the model that all ranks then read from the run folder."""
     model, tokenizer = models.load_policy(config)
-    task = tasks.load_task(config, models.stop_ids(model.config, tokenizer))
+    task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
     with open_pool(config, task) or contextlib.nullcontext():
         pass  # a mistake in --task, or a machine without a sandbox, is found out now and leaves no files
     folder.begin(prorl_mini.Run(config, model, None, None, tokenizer, None, None, folder))

@@ -3,8 +3,8 @@
 torchrun ... tests/mixture.py stand-in ARGS...   `python -m prorl_scale.train ARGS...` with a stand-in for vLLM
 python -m tests.mixture DIR                      the mixture, and the files it is made from
 
-Real, where PRORL_TEST_DATA names them: MATH's training file, HumanEval, IFEval's prompts.  STEM rows are always made up,
-in SCP-116K's columns; puzzles are generated.
+Real, where PRORL_TEST_DATA names them: MATH's training file, HumanEval, IFEval's prompts.  STEM rows are always made
+up, in SCP-116K's columns; puzzles are generated.
 """
 
 import gzip

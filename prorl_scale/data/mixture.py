@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,29 @@ class Mixture:
         seed: of the order.
         weights: share of each domain; by default that of its rows.  A domain that is left out is not drawn.
         split: "train" or "validation".
+        keep: of the prompts (chat messages) those for which this is true; by default all.
 
     Raises FileNotFoundError without prepared files, ValueError for a weighted domain that they do not have.
     """
 
-    def __init__(self, folder: Path, seed: int, weights: dict[str, float] | None = None, split: str = "train"):
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        weights: dict[str, float] | None = None,
+        split: str = "train",
+        keep: Callable[[list[dict[str, str]]], bool] | None = None,
+    ):
         files = sorted(Path(folder, split).glob("*.parquet"))
         if not files:
             raise FileNotFoundError(f"no {split} files in {folder}: run `python -m prorl_scale.data prepare` first")
         self.seed = seed
         # Tables, not lists: as Python objects the tests of 24,000 programs would fill the memory, once per process.
         table = pyarrow.concat_tables([parquet.read_table(file) for file in files])
+        if keep:
+            table = table.filter(
+                pyarrow.array([keep(prompt) for prompt in table["prompt"].to_pylist()], pyarrow.bool_())
+            )
         domains = sorted(set(table["domain"].to_pylist()))
         self.rows = {domain: table.filter(compute.field("domain") == domain) for domain in domains}
         self._orders: dict[str, tuple[int, list[int]]] = {}  # domain: (epoch, order of its rows)
