@@ -114,7 +114,21 @@ def test_full_disk_leaves_the_checkpoint_before(run, monkeypatch, writer):
         assert run.folder._newest().name == "step-000001"
 
 
+class Counting:
+    """A task whose problems follow from what was drawn before."""
+
+    position = 0
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
 def test_restore_brings_back_everything(run):
+    run.task = Counting()
+    run.task.position = 12
     train.update(run, samples())
     run.state.step, run.state.surplus = 3, train.prorl_mini.deque([samples()[:2]])
     run.folder.metrics_path.touch()
@@ -125,6 +139,7 @@ def test_restore_brings_back_everything(run):
     run.optimizer.state.clear()
     generator = run.generator.get_state()
     run.generator.seed()
+    run.task.position = 15
     run.state = train.State()
     run.folder.restore(run, train.State, train.Sample)
     after = policy_and_optimizer(run)
@@ -132,6 +147,7 @@ def test_restore_brings_back_everything(run):
     assert all(torch.equal(after[k], before[k]) for k in before)
     assert torch.equal(run.generator.get_state(), generator)
     assert run.state.step == 3
+    assert run.task.position == 12
     assert torch.equal(run.state.surplus[0][1].old_logp, samples()[1].old_logp)
 
 
