@@ -95,7 +95,7 @@ def _as_nobody() -> list[str]:
     Root is exempt from the limit on processes, and a flaw in the sandbox would be root's.  A Python under a closed
     /root can't be bound by anyone else, so there bubblewrap runs as root and maps it to nobody inside.
     """
-    paths = [bubblewrap(), sys.base_prefix, str(INSIDE), str(TEXT), *python_folders()]
+    paths = [bubblewrap(), sys.base_prefix, str(INSIDE), str(TEXT.parent), *python_folders()]
     if os.geteuid() != 0 or not shutil.which("setpriv") or not all(map(_open_to_all, paths)):
         return []
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
