@@ -17,7 +17,8 @@ def write_folder(
     folder: Path, n: int = 64, prompts: int = 12, sizes=(4, 8, 12, 16), floor: float = 0.0, originals=(), sets=("toy",),
     models=MODELS,
 ) -> Path:  # fmt: skip
-    """`sets` with a tier per size; wrong answers earn `floor`; sets in `originals` also carry original_score."""
+    """`sets` with a tier per size; wrong answers earn `floor`; sets in `originals` have one tier only, and
+    answers that carry original_score too."""
     draw = random.Random(0)
     (folder / "prompts").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"models": {m: f"checkpoints/{m}" for m in models}}))
@@ -25,7 +26,7 @@ def write_folder(
         rows = [
             {"id": f"{name}-{size}-{i}", "set": name, "domain": "puzzle", "tier": f"{size} words", "reference": "",
              "prompt": f"sort <b>{size}</b> words & say {i}"}
-            for size in sizes for i in range(prompts)
+            for size in (sizes[:1] if name in originals else sizes) for i in range(prompts)
         ]  # fmt: skip
         write_lines(folder / "prompts" / f"{name}.jsonl", rows)
         for model in models:
@@ -38,7 +39,8 @@ def write_folder(
                     words = " ".join(draw.choice("abcdef") for _ in range(int(row["tier"].split()[0])))
                     answer = {
                         "id": row["id"], "sample": sample, "tokens": 5, "truncated": False, "status": "ok",
-                        "text": f"<script>{model}</script> {words}" if right else words, "score": 1.0 if right else floor,
+                        "text": f"<script>{model}</script> {words}" if right else words,
+                        "score": 1.0 if right else floor,
                     }  # fmt: skip
                     if name in originals:
                         answer["original_score"] = 1.0

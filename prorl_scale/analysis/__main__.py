@@ -12,6 +12,7 @@ from prorl_lab.run_folder import environment
 
 from . import page, sections
 from .load import load_evaluation, load_published, load_training
+from .sources import measured, published
 
 
 @dataclass
@@ -39,9 +40,7 @@ class Settings:
 
 
 NAMES = {
-    "passk": "pass@k",
-    "regimes": "regimes",
-    "gain": "gain against base",
+    "passk": "pass@k, regimes and gain (need --runs or --curves)",
     "distribution": "distribution of pass@1 and its bound (needs --runs)",
     "solvable": "newly solvable and lost prompts (needs --runs)",
     "creativity": "creativity index (needs --runs and --corpus)",
@@ -61,12 +60,13 @@ def analyse(settings: Settings) -> None:
         raise UserError(f"--lengths {shortest} {longest} is no range of words: give, say, 5 12")
     if settings.creativity_answers < 1 or settings.examples < 0:
         raise UserError("--creativity-answers must be at least 1 and --examples at least 0")
+    page.check_folder(Path(settings.out))
     evaluation = load_evaluation(Path(settings.runs)) if settings.runs else None
     curves = load_published(Path(settings.curves)) if settings.curves else None
     training = load_training(Path(settings.training)) if settings.training else None
 
-    mine = sections.measured(evaluation) if evaluation else None
-    theirs = sections.published(curves) if curves else None
+    mine = measured(evaluation) if evaluation else None
+    theirs = published(curves) if curves else None
     sources = [source for source in (mine, theirs) if source]
     made = []
     if sources:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from prorl_lab.errors import UserError
 
@@ -149,7 +150,7 @@ def corpus_files(paths: list[Path]) -> list[Path]:
 
 def read_corpus(files: list[Path]) -> Iterator[Iterator[str]]:
     """Documents: a .jsonl file has one in the "text" of each line, any other file is one."""
-    for path in files:
+    for path in tqdm(files, "corpus", leave=False, disable=None):
         if path.suffix == ".jsonl":
             with path.open(encoding="utf-8", errors="replace") as file:
                 for number, line in enumerate(file, start=1):

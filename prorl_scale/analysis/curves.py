@@ -43,10 +43,11 @@ def pass_curves(counts: np.ndarray, n: int, ks: list[int]) -> np.ndarray:
 
 
 def moments(counts: np.ndarray, n: int) -> tuple[float, float]:
-    """Mean and variance over prompts of the true solve rate rho, both unbiased: (P,) of n -> E[rho], Var(rho).
+    """Mean and variance over prompts of the true solve rate rho, from (P,) right answers of n.
 
-    E[c(c-1)] = n(n-1) rho^2 for a binomial c, so the sampling noise of c/n, about rho(1-rho)/n, is not in the
-    variance.  It may come out a little below 0.
+    The variance of c/n would contain the sampling noise of the n answers, about rho(1-rho)/n.  E[c(c-1)] is
+    n(n-1) rho^2 for a binomial c, so here E[rho^2], and with it the bracket of `pass_bound`, is free of bias.  The
+    variance may come out a little below 0.
     """
     mean = counts.mean() / n
     return float(mean), float((counts * (counts - 1)).mean() / (n * (n - 1)) - mean**2)

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from prorl_lab.report import COLOURS
 
@@ -37,6 +38,7 @@ def save(figure: Figure, stem: Path) -> None:
     """Write STEM.png and STEM.svg and forget the figure."""
     with plt.rc_context(STYLE):
         figure.savefig(stem.with_suffix(".png"), dpi=110)
+        figure.set_layout_engine("none")  # keeps the places it found, which cost most of the time
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)
 
@@ -150,19 +152,19 @@ def label_points(axis, points: list[tuple[float, float, str]]) -> None:
     """Names beside points, moved up until they are clear of each other, with a thin line back to the point."""
     axis.figure.draw_without_rendering()  # settles the limits, and so where a point is in pixels
     to_axes = axis.transData + axis.transAxes.inverted()
-    taken: list[tuple[float, float, float]] = []
+    taken = [(*(to_axes.transform((x, y)) - (0.01, 0)), 0.02) for x, y, _ in points]  # left, height, width
     for x, y, text in sorted((p for p in points if p[2]), key=lambda p: (p[1], p[0])):
         at_x, at_y = to_axes.transform((x, y))
         wide = 0.0115 * len(text)
         left = at_x + 0.02 if at_x + 0.02 + wide < 1 else at_x - 0.02 - wide
         lift = at_y
-        while any(abs(lift - b) < 0.04 and left < a + w and a < left + wide for a, b, w in taken):
+        while any(abs(lift - b) < 0.035 and left < a + w and a < left + wide for a, b, w in taken):
             lift += 0.01
         taken.append((left, lift, wide))
         line = {"arrowstyle": "-", "lw": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 3}
         axis.annotate(
             text, (x, y), (left, lift), "data", "axes fraction", fontsize=7, va="center", color="#333333",
-            arrowprops=line if lift - at_y > 0.02 else None,
+            arrowprops=line if lift - at_y > 0.02 else None, path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
 
 

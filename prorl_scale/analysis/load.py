@@ -1,5 +1,6 @@
 """Reading what is analysed: an evaluation folder, published curves, the metrics of a training run."""
 
+import itertools
 import json
 from array import array
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from prorl_lab.errors import UserError
 
@@ -97,11 +99,10 @@ def load_evaluation(folder: Path) -> Evaluation:
     missing = [f"{m}/{s}" for m in models for s in prompts if not (folder / "answers" / m / f"{s}.jsonl").exists()]
     if missing:
         raise UserError(f"{folder}/answers lacks {', '.join(missing[:5])} (.jsonl): run the evaluation to its end")
-    answers = {
-        (model, name): load_answers(folder / "answers" / model / f"{name}.jsonl", [row["id"] for row in rows])
-        for model in models
-        for name, rows in prompts.items()
-    }
+    answers = {}
+    for model, name in tqdm(list(itertools.product(models, prompts)), "answers", leave=False, disable=None):
+        path = folder / "answers" / model / f"{name}.jsonl"
+        answers[model, name] = load_answers(path, [row["id"] for row in prompts[name]])
     return Evaluation(list(models), prompts, answers)
 
 

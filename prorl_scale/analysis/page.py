@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import write_json
@@ -30,6 +31,11 @@ class Table:
     rows: list[list[Any]]
     text: tuple[str, ...] = ()
     on_page: bool = True
+
+    def shown(self) -> tuple[list[str], list[list[Any]]]:
+        """Columns and rows for the page."""
+        kept = [i for i, column in enumerate(self.columns) if column not in self.text]
+        return [self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows[:SHOWN]]
 
 
 @dataclass
@@ -110,17 +116,22 @@ def filled(section: Section, sentence: str) -> Markup:
     return Markup(sentence).format(**marked)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UserError unless `folder` is new, empty, or an analysis, which may be replaced."""
+    if folder.exists() and not (folder / "facts.csv").exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} holds something else: give --out a new folder, or one that an analysis made")
+
+
 def write(folder: Path, title: str, sections: list[Section], absent: list[str], config: dict[str, Any]) -> None:
     """Everything into `folder`, which appears, or is replaced, as a whole.  Raises UserError for a foreign folder."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "facts.csv").exists():
-        raise UserError(f"{folder} holds something else: give --out a new folder, or one that an analysis made")
+    check_folder(folder)
     unfinished = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "figures").mkdir(parents=True)
     for section in sections:
         for table in section.tables:
             write_csv(unfinished / f"{table.name}.csv", table.columns, table.rows)
-        for plot in section.plots:
+        for plot in tqdm(section.plots, f"figures, {section.anchor}", leave=False, disable=None):
             figures.save(plot.figure, unfinished / "figures" / plot.name)
     facts = [[section.anchor, key, value] for section in sections for key, value in section.facts.items()]
     write_csv(unfinished / "facts.csv", ["section", "fact", "value"], facts)

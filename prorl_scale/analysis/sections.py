@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,10 @@ from .curves import (
     right_counts,
     summed_counts,
 )
-from .load import Answers, Evaluation, Published, Training
+from .load import Answers, Evaluation, Training
 from .page import Example, Plot, Section, Table, clean
-from .regimes import BOUNDARY_K, STEP, families, regime, regression, tasks
+from .regimes import BOUNDARY_K, STEP, families, regime, regression
+from .sources import Source, Unit, measured
 
 PAPER_REGIMES = {
     "math": "diminish",
@@ -39,119 +39,6 @@ PAPER_REGIMES = {
 }
 OUT_OF_DISTRIBUTION = ("acre", "boxnet", "game_of_life_halting", "puzzle24")  # the paper's four, never trained on
 KEPT_TEXT = 2000  # characters of a prompt or an answer in a CSV file
-
-
-@dataclass
-class Unit:
-    """What a curve is drawn of: a set, or one tier of a set.  From an evaluation, or from published numbers (then
-    `rows` is None, and there are no bands)."""
-
-    set: str
-    tier: str | None
-    ks: list[int]
-    values: dict[str, np.ndarray]  # {model: (K,) pass@k}
-    n: int | None = None  # answers per prompt
-    rows: np.ndarray | None = None  # (P,) which prompts of the set
-    low: dict[str, np.ndarray] | None = None
-    high: dict[str, np.ndarray] | None = None
-    per_prompt: dict[str, np.ndarray] | None = None  # {model: (P, K)}
-
-    @property
-    def label(self) -> str:
-        return f"{self.set}, {self.tier}" if self.tier else self.set
-
-    @property
-    def boundary(self) -> int:
-        """Where in `ks` pass@128 stands, or the largest k below."""
-        return max(i for i, k in enumerate(self.ks) if k <= BOUNDARY_K)
-
-    def at_boundary(self, model: str) -> float:
-        return float(self.values[model][self.boundary])
-
-
-@dataclass
-class Source:
-    """Where curves come from; `prefix` goes before the names of their files."""
-
-    prefix: str
-    models: list[str]
-    units: list[Unit]  # a set, then its tiers, where it has more than one
-
-    @property
-    def base(self) -> str:
-        return self.models[0]
-
-    @property
-    def middle(self) -> str | None:
-        return self.models[len(self.models) // 2] if len(self.models) > 2 else None
-
-    @property
-    def final(self) -> str:
-        return self.models[-1]
-
-    @property
-    def sets(self) -> list[Unit]:
-        return [unit for unit in self.units if unit.tier is None]
-
-    @property
-    def points(self) -> list[Unit]:
-        """One unit per task: the sets; where these are fewer than 3, tiers instead of a set that has them."""
-        names = tasks([unit.set for unit in self.sets])
-        if len(names) >= 3:
-            return [unit for unit in self.sets if unit.set in names]
-        tiered = {unit.set for unit in self.units if unit.tier}
-        return [unit for unit in self.units if unit.tier or unit.set not in tiered]
-
-    @property
-    def k_name(self) -> str:
-        """pass@128, or what stands for it."""
-        ks = sorted({unit.ks[unit.boundary] for unit in self.units})
-        return f"pass@{ks[0]}" if len(ks) == 1 else f"pass@{ks[0]} to @{ks[-1]}"
-
-
-def tiers_of(prompts: list[dict]) -> dict[str, np.ndarray]:
-    """{tier: rows}, in the order of their numbers where all have one, else of the file; empty for a single tier."""
-    names = [str(row["tier"]) for row in prompts if row.get("tier") is not None]
-    order = list(dict.fromkeys(names))
-    digits = {name: "".join(c for c in name if c.isdigit()) for name in order}
-    if all(digits.values()):
-        order.sort(key=lambda name: int(digits[name]))
-    if len(order) < 2:
-        return {}
-    return {tier: np.array([i for i, row in enumerate(prompts) if str(row.get("tier")) == tier]) for tier in order}
-
-
-def measured(
-    evaluation: Evaluation, count: Callable[[np.ndarray], np.ndarray] = right_counts, original=False
-) -> Source:
-    """pass@k with bands of every set and tier.  count: (P, n) scores -> (P,) right answers."""
-    units = []
-    for name, prompts in evaluation.prompts.items():
-        answers = {model: evaluation.answers[model, name] for model in evaluation.models}
-        ks = powers_of_two(min(a.n for a in answers.values()))
-        curves = {
-            model: pass_curves(count(a.originals if original else a.scores), a.n, ks) for model, a in answers.items()
-        }
-        for tier, rows in {None: np.arange(len(prompts)), **tiers_of(prompts)}.items():
-            mine = {model: curve[rows] for model, curve in curves.items()}
-            bands = {model: bootstrap_band(curve) for model, curve in mine.items()}
-            units.append(
-                Unit(
-                    name, tier, ks, {model: curve.mean(0) for model, curve in mine.items()},
-                    min(a.n for a in answers.values()), rows,
-                    {model: band[0] for model, band in bands.items()},
-                    {model: band[1] for model, band in bands.items()},
-                    mine,
-                )
-            )  # fmt: skip
-    return Source("", evaluation.models, units)
-
-
-def published(data: Published) -> Source:
-    units = [
-        Unit(name, None, [2**i for i in range(len(curves["base"]))], curves) for name, curves in data.curves.items()
-    ]
-    return Source("published_", data.models, units)
 
 
 def wide_table(source: Source, name: str, title: str) -> Table:
@@ -340,7 +227,6 @@ def regimes_section(sources: list[Source]) -> Section:
     )
     for source in sources:
         rows = regime_rows(source, source.units)
-        by_unit = {id(row["unit"]): row for row in rows}
         count = Counter(row["regime"] for row in rows)
         p = source.prefix
         for name in ("diminish", "plateau", "sustained", "gain"):
@@ -365,16 +251,14 @@ def regimes_section(sources: list[Source]) -> Section:
         section.tables.append(regime_table(source, rows))
         if source.middle:
             labelled = {id(row["unit"]) for row in (nine or (rows if len(rows) <= 24 else []))}
-            points = [
-                {**row, "label": row["unit"].label if id(row["unit"]) in labelled else ""} for row in by_unit.values()
-            ]
+            points = [{**row, "label": row["unit"].label if id(row["unit"]) in labelled else ""} for row in rows]
             what = "Named: the paper's own examples." if nine else ""
             section.plots.append(
                 Plot(
                     f"{p}regimes", figures.regime_map(points, source.k_name, STEP),
-                    f"Each point is one of the {{{p}units}} {'published sets' if p else 'sets and tiers'}. Across: how "
-                    f"far the boundary moved from base to final. Up: how far from intermediate to final. Both axes are linear "
-                    f"near 0 and logarithmic beyond ±{{linear}}. Dotted: the rule's thresholds, {{step}}. {what}",
+                    f"Each point is one of {{{p}units}} {'published sets' if p else 'sets and tiers'}. Across: how far "
+                    "the boundary moved from base to final. Up: how far from intermediate to final. Both axes are "
+                    "linear near 0 and logarithmic beyond ±{linear}. Dotted: the rule's thresholds, {step}. " + what,
                 )
             )  # fmt: skip
     return section
@@ -467,8 +351,8 @@ def distribution_section(evaluation: Evaluation, mine: Source) -> Section:
             "The bound holds for k ≥ 2. The bracket is E[(1 − ρ)²], which is 1 − pass@2: at k = 2 the two sides are "
             "equal, beyond it Jensen's inequality for x^(k/2) gives the bound, and at k = 1, where that function bends "
             "the other way, the formula is too small and the inequality turns round. It speaks of true rates: an "
-            "estimate from n answers may cross it by chance when k comes near n. Mean and variance are estimated "
-            "without bias (the variance of c/n would contain the sampling noise of n answers as well).",
+            "estimate from n answers may cross it by chance when k comes near n. The variance is that of the "
+            "true rates: the sampling noise of n answers, which the variance of c/n would contain, is taken out.",
         ],
         sizes(mine),
     )
@@ -488,7 +372,7 @@ def distribution_section(evaluation: Evaluation, mine: Source) -> Section:
             mean, variance = moments(counts, answers.n) if answers.n > 1 else (counts.mean(), 0.0)
             panel["dashed"][model] = pass_bound(mean, variance, np.array(panel["dashed_ks"]))
             never, always = (counts == 0).mean(), (counts == answers.n).mean()
-            quarters = np.percentile(rates_of(counts, answers.n), [25, 50, 75])
+            quarters = np.percentile(counts / answers.n, [25, 50, 75])
             at = unit.ks[unit.boundary]
             rows.append(
                 [unit.set, unit.tier or "all", model, mean, variance, *quarters.tolist(), float(never), float(always),
@@ -507,10 +391,6 @@ def distribution_section(evaluation: Evaluation, mine: Source) -> Section:
     section.tables.append(Table("distribution", "pass@1 over prompts", [*columns, "k", "pass@k", "bound"], rows))
     section.tables.append(prompt_table(evaluation))
     return section
-
-
-def rates_of(counts: np.ndarray, n: int) -> np.ndarray:
-    return counts / n
 
 
 def prompt_table(evaluation: Evaluation) -> Table:
@@ -584,7 +464,7 @@ def solvable_section(evaluation: Evaluation, mine: Source, examples: int) -> Sec
         "{lost_strict} strictly."
     )
     bars, table = [], []
-    for unit in mine.points if len(mine.sets) >= 3 else leaves(mine):
+    for unit in mine.leaves:
         right = [right_counts(evaluation.answers[m, unit.set].scores)[unit.rows] > 0 for m in (base, final)]
         row = {
             "label": unit.label,
@@ -604,12 +484,6 @@ def solvable_section(evaluation: Evaluation, mine: Source, examples: int) -> Sec
     columns = ["set", "tier", "prompts", "solved by both", "newly solvable", "lost", "solved by neither"]
     section.tables.insert(0, Table("solvable", "Solved at least once", columns, table))
     return section
-
-
-def leaves(source: Source) -> list[Unit]:
-    """Tiers instead of the sets that have them."""
-    tiered = {unit.set for unit in source.units if unit.tier}
-    return [unit for unit in source.units if unit.tier or unit.set not in tiered]
 
 
 def transitions(weak: Answers, strong: Answers) -> list[tuple]:
@@ -767,6 +641,11 @@ def difficulty_section(evaluation: Evaluation | None, sources: list[Source]) -> 
             columns += [f"{m} {w}" for w in ("pass@1", "pass@largest k") for m in source.models]
             kind = "published" if p else "measured"
             section.tables.append(Table(f"{p}difficulty", f"By difficulty, {kind}", columns, rows))
+            if p:
+                section.text.append(
+                    "Mind that published curves of puzzles count format rewards (section on pass@k): that is why the "
+                    "largest sizes still reach 1 at the largest k."
+                )
         section.tables += ood_tables(source)
     if evaluation:
         add_scorers(section, evaluation)
@@ -786,15 +665,11 @@ def by_difficulty(source: Source) -> list[tuple[str, str, list[tuple[str, Unit]]
     for unit in source.sets:
         tiers = [u for u in source.units if u.set == unit.set and u.tier]
         if tiers:
-            out.append((unit.set, "tier", shortened([u.tier for u in tiers], tiers)))
+            out.append((unit.set, "tier", [(u.tier.strip(), u) for u in tiers]))
     of_name = {unit.set: unit for unit in source.sets}
     for stem, sized in families(list(of_name)).items():
         out.append((stem, "size", [(str(size), of_name[name]) for size, name in sized]))
     return out
-
-
-def shortened(names: list[str], units: list[Unit]) -> list[tuple[str, Unit]]:
-    return list(zip([name.strip() for name in names], units, strict=True))
 
 
 def ood_tables(source: Source) -> list[Table]:
@@ -850,11 +725,12 @@ def training_section(training: Training) -> Section:
         },
     )
     lines = validation_lines(training.evaluations)
+    section.facts["validation"] = ", ".join(lines) or "none"
     section.plots.append(
         Plot(
             "training", figures.dynamics(training.steps, lines, [row["step"] for row in training.resets]),
-            f"By training step: validation ({', '.join(lines) or 'none'}; share of prompts), entropy and KL (nats per "
-            "token), answer length (tokens), the last three over all answers of the step. Dotted: resets.",
+            "By training step: validation ({validation}; share of prompts), entropy and KL (nats per token), answer "
+            "length (tokens). Dotted: resets.",
         )
     )  # fmt: skip
     keys = ["step", "entropy", "kl", "length", "solved", "resets"]
