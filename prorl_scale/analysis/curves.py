@@ -31,7 +31,7 @@ def right_counts(scores: np.ndarray) -> np.ndarray:
 def summed_counts(scores: np.ndarray) -> np.ndarray:
     """(P, n) -> (P,) int(sum of the continuous rewards): how the paper's curves count (numeric evidence, not its text).
 
-    256 wrong answers at 0.01 each count as 2 right ones.  The 1e-9 keeps a sum like 10 x 0.1 from falling to 0.
+    256 wrong answers at 0.01 each count as 2 right ones.  The 1e-9 keeps a sum like 100 x 0.01 from falling to 0.
     """
     return np.floor(scores.sum(1) + 1e-9).astype(int)
 

@@ -105,7 +105,7 @@ def pass_curves(panels: list[dict], models: list[str], ylabel: str = "pass@k") -
 def regime_map(points: list[dict], k: str, step: float) -> Figure:
     """{"label" or "", "gain", "late", "regime"}: where every unit falls, and the two thresholds."""
     figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
-    for name in dict.fromkeys(p["regime"] for p in points):
+    for name in [name for name in REGIME_COLOURS if name in {p["regime"] for p in points}]:
         chosen = [p for p in points if p["regime"] == name]
         x, y = [p["gain"] for p in chosen], [p["late"] for p in chosen]
         axis.scatter(x, y, s=22, color=REGIME_COLOURS[name], label=f"{name} ({len(chosen)})", zorder=3)
@@ -130,13 +130,14 @@ def regime_map(points: list[dict], k: str, step: float) -> Figure:
 def gain_scatter(points: list[dict], line, k: str) -> Figure:
     """{"label" or "", "base", "gain", "regime"} and the regression line through them, where there is one."""
     figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
-    for name in dict.fromkeys(p["regime"] for p in points):
+    for name in [name for name in REGIME_COLOURS if name in {p["regime"] for p in points}]:
         chosen = [p for p in points if p["regime"] == name]
         x, y = [p["base"] for p in chosen], [p["gain"] for p in chosen]
         axis.scatter(x, y, s=22, color=REGIME_COLOURS[name], label=name, zorder=3)
     if line:
         x = np.array([0.0, 1.0])
-        label = f"gain = {line.intercept:.3f} {line.slope:+.3f} base   (R² = {line.r2:.3f}, {len(points)} points)"
+        slope = f"{'−' if line.slope < 0 else '+'} {abs(line.slope):.3f}"
+        label = f"gain = {line.intercept:.3f} {slope} × base   (R² = {line.r2:.3f}, {len(points)} points)"
         axis.plot(x, line.slope * x + line.intercept, color="black", lw=1, label=label)
     axis.plot([0, 1], [1, 0], color="#999999", lw=0.8, ls="--", label="all that is left to gain: 1 - base")
     axis.axhline(0, color="#cccccc", lw=0.8, zorder=0)
@@ -239,9 +240,9 @@ def creativity(units: list[str], models: list[str], rows: dict[tuple[str, str], 
     left.set_yticks(range(len(units)), units)
     left.margins(y=0.01)
     left.invert_yaxis()
-    left.set_xlabel(f"creativity index, 0 to {len(lengths)} (mean over prompts, 95 % band)")
+    left.set_xlabel(f"creativity index, 0 to {len(lengths)}")
     right.set_xlabel("L, words")
-    right.set_ylabel("L-uniqueness: share of words in no copied span of L")
+    right.set_ylabel("L-uniqueness, share of words")
     right.set_xticks(list(lengths))
     right.set_ylim(-0.03, 1.03)
     legend_above(figure, left)

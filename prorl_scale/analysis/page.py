@@ -32,10 +32,12 @@ class Table:
     text: tuple[str, ...] = ()
     on_page: bool = True
 
-    def shown(self) -> tuple[list[str], list[list[Any]]]:
-        """Columns and rows for the page."""
+    def shown(self) -> tuple[list[tuple[str, bool]], list[list[Any]]]:
+        """Columns, each with whether it holds text, and rows for the page."""
         kept = [i for i, column in enumerate(self.columns) if column not in self.text]
-        return [self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows[:SHOWN]]
+        is_text = [any(isinstance(row[i], str) for row in self.rows) for i in kept]
+        columns = list(zip([self.columns[i] for i in kept], is_text, strict=True))
+        return columns, [[row[i] for i in kept] for row in self.rows[:SHOWN]]
 
 
 @dataclass
@@ -70,10 +72,10 @@ class Section:
 
 
 def number(value: Any) -> str:
-    """How a cell is shown: three digits after the point, or as many as a small number needs for two of its own.
+    """How a cell is shown: three digits after the point; 0.0004 would vanish and keeps two digits of its own.
 
-    >>> number(0.87913), number(12), number(0.000123), number(None), number("a")
-    ('0.879', '12', '0.00012', '', 'a')
+    >>> number(0.87913), number(12), number(0.000423), number(-1e-9), number(None), number("a")
+    ('0.879', '12', '0.00042', '0.000', '', 'a')
     """
     if value is None:
         return ""
@@ -81,7 +83,18 @@ def number(value: Any) -> str:
         return "yes" if value else "no"
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+    if abs(value) < 1e-4:
+        return "0.000"
+    return f"{value:.3f}" if abs(value) >= 1e-3 else f"{value:.2g}"
+
+
+def spoken(value: Any) -> str:
+    """How a number stands in a sentence: as in a cell, without zeros at its end.
+
+    >>> spoken(0.95), spoken(1.0), spoken(100), spoken(0.879)
+    ('0.95', '1', '100', '0.879')
+    """
+    return number(value).rstrip("0").rstrip(".") if isinstance(value, float) else number(value)
 
 
 def clean(text: str, most: int) -> str:
@@ -110,7 +123,7 @@ def write_csv(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
 def filled(section: Section, sentence: str) -> Markup:
     """A sentence with its facts, each marked with the name under which facts.csv has it."""
     marked = {
-        key: Markup('<span data-fact="{}.{}">{}</span>').format(section.anchor, key, number(value))
+        key: Markup('<span data-fact="{}.{}">{}</span>').format(section.anchor, key, spoken(value))
         for key, value in section.facts.items()
     }
     return Markup(sentence).format(**marked)

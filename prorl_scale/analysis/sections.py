@@ -164,7 +164,8 @@ def add_summed(section: Section, mine: Source, summed: Source) -> None:
 
 def add_floor(section: Section, theirs: Source) -> None:
     """What a reward of 0.01 for every wrong answer alone gives, beside a published curve that it explains."""
-    section.text.append(SUMMED)
+    if SUMMED not in section.text:
+        section.text.append(SUMMED)
     unit = next((u for u in theirs.units if u.set == "group_anagrams" and u.ks[-1] == 256), None)
     if unit is None:
         return
@@ -425,7 +426,7 @@ def solvable_section(evaluation: Evaluation, mine: Source, examples: int) -> Sec
             "If the two models were equally good, chance would make as many newly solvable prompts as lost ones: the "
             "second number is the yardstick for the first. Each bound fails by chance for 1 prompt in 20 at most.",
         ],
-        {"confidence": CONFIDENCE, **sizes(mine)},
+        {"confidence": f"{100 * CONFIDENCE:g} %", **sizes(mine)},
     )
     lists = {"newly": ("newly_solvable", "Newly solvable prompts"), "lost": ("lost", "Lost prompts")}
     tables: dict[str, list] = {"newly": [], "lost": []}
