@@ -44,7 +44,7 @@ from prorl_mini import (
     update_all,
     validate,
 )
-from prorl_scale import batch, distributed, health, policy
+from prorl_scale import batch, distributed, health, plan, policy
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config, at_stage, longest_context, parse, resolve, stages_of
 from prorl_scale.rollout import Canary, Engine
@@ -322,6 +322,8 @@ def peak_memory() -> int:
 
 def train(config: Config) -> dict | None:
     """Run, or resume, a whole training run -> what `summary.json` holds, on rank 0.  Raises UserError on bad input."""
+    if config.dry_run:
+        return plan.dry_run(config)
     config = resolve(config)
     distributed.start(config.device, config.timeout_minutes)
     with GracefulStop() as stop:
