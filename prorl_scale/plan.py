@@ -414,7 +414,8 @@ def planned(config: Config) -> tuple[Config, int]:
     """
     device = "cpu" if config.model == "laptop" or config.device == "cpu" else "cuda"
     dtype = config.dtype if config.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
-    checked = resolve(dataclasses.replace(config, device="cpu", dtype="float32"))
+    stand_in = "float32" if device == "cuda" and dtype == "bfloat16" else dtype  # for a machine without a GPU
+    checked = resolve(dataclasses.replace(config, device="cpu", dtype=stand_in))
     gpus = config.gpus or max(1, torch.cuda.device_count())
     return dataclasses.replace(checked, device=device, dtype=dtype), gpus
 

@@ -1,11 +1,12 @@
 """One rank of many, counted without them: the trainer's own update on tensors that have shapes and no contents.
 
-    python tests/fake_ranks.py '{"world": 32, "tokens": 32768, "checkpointing": true}'
+    python -m tests.fake_ranks '{"world": 32, "tokens": 32768, "checkpointing": true}'
 
 Prints the peak in bytes as `FSDPMemTracker` sees it: shards, gathered weights, gradients, Adam's moments, activations.
 The shards of the reference are not among them.
 """
 
+import dataclasses
 import json
 import sys
 from types import SimpleNamespace
@@ -69,5 +70,11 @@ def peak(shape: plan.Shape, world: int, tokens: int, checkpointing: bool, sample
     return {str(getattr(key, "value", key)): value for key, value in snapshot.items()}
 
 
+def main(asked: dict) -> None:
+    """asked: arguments of `peak`, and what to change of the 1.5B model's shape."""
+    shape = dataclasses.replace(plan.SHAPES[recipes.R1_DISTILL], **asked.pop("shape", {}))
+    print(json.dumps(peak(shape, **asked)))
+
+
 if __name__ == "__main__":
-    print(json.dumps(peak(plan.SHAPES[recipes.R1_DISTILL], **json.loads(sys.argv[1]))))
+    main(json.loads(sys.argv[1]))
