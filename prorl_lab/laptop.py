@@ -70,13 +70,18 @@ def build_tokenizer() -> Qwen2Tokenizer:
 
 
 def build_model(settings: WarmUp, vocabulary: int) -> Qwen2ForCausalLM:
+    """The laptop model with random weights."""
+    torch.manual_seed(settings.seed)
+    return Qwen2ForCausalLM(model_config(settings, vocabulary))
+
+
+def model_config(settings: WarmUp, vocabulary: int) -> Qwen2Config:
     """A Qwen2 of about 0.6M parameters whose rotary angles are scaled to nothing: no positional encoding.
 
     The "llama3" rule divides every wavelength above `original_max_position_embeddings` by `factor`; with 1 and 1e9
     that is all of them.  It is the one spelling of "no positions" that both transformers and vLLM read from a config.
     """
-    torch.manual_seed(settings.seed)
-    config = Qwen2Config(
+    return Qwen2Config(
         vocab_size=vocabulary,
         hidden_size=settings.width,
         intermediate_size=3 * settings.width,
@@ -97,7 +102,6 @@ def build_model(settings: WarmUp, vocabulary: int) -> Qwen2ForCausalLM:
             "original_max_position_embeddings": 1,
         },
     )
-    return Qwen2ForCausalLM(config)
 
 
 def warm_up(settings: WarmUp) -> tuple[Qwen2ForCausalLM, Qwen2Tokenizer]:

@@ -1,6 +1,7 @@
 """What people look at: the line per step, the table, the two figures, and the bands around pass@k."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 STAGES = ("base", "middle", "final")
 COLOURS = {"base": "#8c8c8c", "middle": "#e8a33d", "final": "#2f6db3"}
+SMOOTH_OVER = 20  # steps of the running mean in the figures
 LEGEND = (
     "reward, solved: of all answers generated, before any filter | len: answer tokens | kl: to the reference | "
     "entropy: nats per token\nclipped: share of tokens whose gradient the clip removed | "
@@ -86,43 +88,94 @@ def table(tiers: dict[str, dict[str, dict]]) -> str:
     return "\n".join(lines)
 
 
-def draw_curve(rows: list[dict], path: Path) -> None:
-    """Validation, KL, entropy and length over the steps, with a line at each reset."""
+def draw_curve(rows: list[dict], path: Path, stages: Sequence[str] = ()) -> None:
+    """Validation, entropy, KL and length over the steps (ProRL, Fig. 1 left and Fig. 2), a line at each reset.
+
+    rows: of metrics.jsonl.  stages: names of the recipe's stages; where there are several, they are shaded in turn.
+    """
     steps = [row for row in rows if "event" not in row]
-    evaluations = [row for row in rows if row.get("event") == "evaluation"]
     resets = [row["step"] for row in rows if row.get("event") == "reset"]
-    panels = {
-        "solved": "share solved",
-        "kl": "KL to the reference",
-        "entropy": "entropy, nats per token",
-        "length": "answer length, tokens",
-    }
+    entered = [(row["step"], row["stage"], row["name"]) for row in rows if row.get("event") == "stage"]
+    panels = {"entropy": "entropy, nats per token", "kl": "KL to the reference", "length": "answer length, tokens"}
     figure, axes = plt.subplots(2, 2, figsize=(10, 6), sharex=True)
-    for axis, (key, title) in zip(axes.flat, panels.items(), strict=True):
-        label = "training, all generated" if key == "solved" else None
-        axis.plot(
-            [r["step"] for r in steps], [r[key] for r in steps], color="#2f6db3", linewidth=1, alpha=0.6, label=label
-        )
-        if key == "solved" and evaluations:
-            axis.plot(
-                [r["step"] for r in evaluations],
-                [r["score"] for r in evaluations],
-                "o-",
-                color="#c0392b",
-                markersize=3,
-                label="validation, all tiers",
-            )
-            axis.legend(frameon=False, fontsize=8)
+    _draw_steps(axes[0, 0], steps, "solved", resets, "training, all generated")
+    _draw_validation(axes[0, 0], [row for row in rows if row.get("event") == "evaluation"])
+    for axis, (key, title) in zip(axes.flat[1:], panels.items(), strict=True):
+        _draw_steps(axis, steps, key, resets)
+        axis.set_title(title, fontsize=10, pad=12)
+    end = max((row["step"] for row in rows if "step" in row), default=0)
+    for axis in axes.flat:
         for reset in resets:
             axis.axvline(reset, color="black", linestyle=":", linewidth=0.8)
-        axis.set_title(title, fontsize=10)
+        _shade_stages(axis, entered, end)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_ylim(bottom=0)
     for axis in axes[1]:
         axis.set_xlabel("step (dotted: the reference is reset)" if resets else "step")
+    if entered:
+        names = [stages[0] if stages else "start", *(name for _, _, name in entered)]
+        numbers = [1, *(number + 1 for _, number, _ in entered)]
+        caption = "   ".join(f"{number}: {name}" for number, name in zip(numbers, names, strict=True))
+        figure.supxlabel(f"stages: {caption}", fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _draw_steps(axis: Any, steps: list[dict], key: str, resets: list[int], label: str | None = None) -> None:
+    """One value per step, thin; where there are many, their running mean over it, taken between resets."""
+    points = [(row["step"], row[key]) for row in steps if row[key] is not None]
+    x, y = np.array(points, dtype=float).reshape(-1, 2).T
+    many = len(x) >= 10 * SMOOTH_OVER
+    axis.plot(x, y, color="#2f6db3", linewidth=1, alpha=0.3 if many else 0.7, label=label)
+    if many:
+        cuts = np.searchsorted(x, resets, side="right")
+        for part_x, part_y in zip(np.split(x, cuts), np.split(y, cuts), strict=True):
+            axis.plot(part_x, running_mean(part_y, SMOOTH_OVER), color="#2f6db3", linewidth=1.2)
+
+
+def running_mean(values: np.ndarray, over: int) -> np.ndarray:
+    """Mean of the `over` values around each, at the ends of as many as there are: (N,) -> (N,).
+
+    >>> running_mean(np.array([0.0, 3.0, 6.0, 0.0]), 3).tolist()
+    [1.5, 3.0, 3.0, 3.0]
+    """
+    before = over // 2
+    windows = (values[max(0, i - before) : i - before + over] for i in range(len(values)))
+    return np.array([window.mean() for window in windows])
+
+
+def _draw_validation(axis: Any, evaluations: list[dict]) -> None:
+    """pass@1 and pass@n of the validation sets."""
+    x = [row["step"] for row in evaluations]
+    curves = {"pass@1": ([row["score"] for row in evaluations], "#c0392b")}
+    ks = [k for row in evaluations for k in row.get("pass@k", {})]  # older runs measured pass@1 alone
+    if ks:
+        k = max(ks, key=int)
+        curves[f"pass@{k}"] = ([row.get("pass@k", {}).get(k) for row in evaluations], "#1e8449")
+    for name, (y, colour) in curves.items():
+        axis.plot(x, np.array(y, dtype=float), "o-", color=colour, markersize=3, label=f"validation, {name}")
+    axis.set_title("share solved", fontsize=10, pad=12)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _shade_stages(axis: Any, entered: list[tuple[int, int, str]], end: int) -> None:
+    """Every second stage grey, each with its number above it.  entered: (step, stage from 0, name)."""
+    starts = [(0, 0), *((step, number) for step, number, _ in entered)] if entered else []
+    for (start, number), (stop, _) in itertools.pairwise([*starts, (end, None)]) if starts else ():
+        if number % 2:
+            axis.axvspan(start, stop, color="black", alpha=0.05, linewidth=0)
+        axis.annotate(
+            str(number + 1), ((start + stop) / 2, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
+            fontsize=8, color="#555555",
+        )  # fmt: skip
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Replaced as a whole: someone may be looking at the one before."""
+    unfinished = path.with_name(path.name + ".tmp")
+    figure.savefig(unfinished, dpi=120, format="png")
     plt.close(figure)
+    unfinished.replace(path)
 
 
 def draw_boundary(tiers: dict[str, dict[str, dict]], path: Path) -> None:
@@ -150,5 +203,4 @@ def draw_boundary(tiers: dict[str, dict[str, dict]], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    _save(figure, path)

@@ -19,6 +19,8 @@ from prorl_scale import health, recipes
 class Config(prorl_mini.Config):
     """Every setting of a run.  A recipe sets some, the command line overrides it; None takes the model's default."""
 
+    dry_run: bool = False  # print what is missing, stages, batches, tokens and memory; start nothing
+    gpus: int | None = None  # for --dry-run: processes to plan for
     recipe: str | None = None  # a name from prorl_scale/recipes.py; its stages then change settings on the way
     domains: dict[str, float] | None = None  # share of each domain in the training prompts; None: the task's own
     mismatch: Literal["off", "tis", "icepop"] = "off"  # correct for a sampler whose log-probs differ
@@ -54,7 +56,7 @@ def parse(config_class: type, args: list[str] | None) -> Any:
 
 def resolve(config: Config) -> Config:
     """Fill what was left open and check the rest, as `prorl_lab.cli.resolve` does.  Raises UserError."""
-    if "RANK" not in os.environ:
+    if "RANK" not in os.environ and not config.dry_run:
         raise UserError(
             "one process per device is started by torchrun: torchrun --nproc-per-node 1 -m prorl_scale.train"
         )
@@ -81,7 +83,9 @@ def resolve(config: Config) -> Config:
         )
     for name in set(config.health_stops) - set(health.RULES):
         raise UserError(f"--health-stops knows {', '.join(health.RULES)}, not {name!r}")
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    if config.gpus is not None and config.gpus < 1:
+        raise UserError(f"--gpus is {config.gpus}: give at least 1")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if config.device == "cuda" and local > torch.cuda.device_count():
         raise UserError(
             f"{local} processes for {torch.cuda.device_count()} GPUs: give torchrun --nproc-per-node at most the latter"

@@ -56,6 +56,7 @@ LAPTOP = Recipe(
     about="The tiny model of `make mini` on two CPU processes with vLLM: every mechanism of prorl-1.5b in miniature.",
     settings={
         "model": "laptop",
+        "gpus": 2,
         "steps": 60,
         "rollout_batch": 256,
         "microbatch_tokens": 8192,
@@ -100,6 +101,7 @@ PUBLISHED_RESETS = [564, 904, 1042, 1477, 1687, 1943, 2250]
 
 PAPER = {
     "model": R1_DISTILL,
+    "gpus": 32,
     "task": "data/prorl-1.5b",
     "domains": FOUR_DOMAINS,
     "steps": 2411,
@@ -250,6 +252,7 @@ BRO = Recipe(
     about="BroRL: 512 answers to each of 128 prompts on 64 H100, learning rate scaled by the root of the batch ratio.",
     settings={
         **V2.settings,
+        "gpus": 64,
         "prompts_per_step": 128,
         "answers_per_prompt": 512,
         "max_new_tokens": 16384,
@@ -289,13 +292,13 @@ def show(recipe: Recipe) -> str:
     lines = [recipe.about, "", "settings (* a choice: see below; what is not listed has the default of --help)"]
     for key, value in recipe.settings.items():
         star = "*" if key in recipe.choices or (key.startswith("health_") and "health_*" in recipe.choices) else " "
-        lines.append(f"  {star} {key:24} {_text(value)}")
+        lines.append(f"  {star} {key:24} {text(value)}")
     lines += ["", "stages, each inheriting from the one before"]
     start = 0
     for stage in recipe.stages:
         until = "a reset" if stage.ends_at_reset and stage.end is None else stage.end or recipe.settings["steps"]
         until = f"{until} or a reset" if stage.ends_at_reset and stage.end else until
-        changes = ", ".join(f"{key} = {_text(value)}" for key, value in stage.changes.items()) or "nothing changes"
+        changes = ", ".join(f"{key} = {text(value)}" for key, value in stage.changes.items()) or "nothing changes"
         lines.append(f"    {stage.name:24} from {start} to {until}: {changes}")
         start = stage.end if stage.end is not None else "there"
     if recipe.choices:
@@ -304,7 +307,8 @@ def show(recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A setting's value as it is shown."""
     return ", ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 

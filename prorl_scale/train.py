@@ -43,7 +43,7 @@ from prorl_mini import (
     update_all,
     validate,
 )
-from prorl_scale import batch, distributed, health, policy, tasks
+from prorl_scale import batch, distributed, health, plan, policy, tasks
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config, at_stage, longest_answer, parse, resolve, stages_of
 from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
@@ -383,6 +383,8 @@ def peak_memory() -> int:
 
 def train(config: Config) -> dict | None:
     """Run, or resume, a whole training run -> what `summary.json` holds, on rank 0.  Raises UserError on bad input."""
+    if config.dry_run:
+        return plan.dry_run(config)
     config = resolve(config)
     with distributed.joined(config.device, config.timeout_minutes) as closing, GracefulStop() as stop:
         run = start_run(distributed.on_main(lambda: config))  # one name for the run folder, not one per clock
