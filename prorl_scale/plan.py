@@ -20,7 +20,7 @@ from prorl_lab import laptop, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import read_json
 from prorl_scale import recipes
-from prorl_scale.config import Config, at_stage, longest_context, resolve, stages_of
+from prorl_scale.config import Config, at_stage, longest_answer, resolve, stages_of
 from prorl_scale.policy import LOGITS_AT_ONCE
 
 GPU_BYTES = 80e9  # of an H100
@@ -342,7 +342,7 @@ def microbatches(plan: StagePlan, config: Config, gpus: int) -> int:
 def memory_lines(shape: Shape, config: Config, gpus: int) -> list[str]:
     """What one GPU holds while vLLM writes, and at the peak of an update: a term a line, two totals."""
     half = config.dtype == "bfloat16"
-    context = longest_context(config)
+    context = config.max_prompt_tokens + longest_answer(config)
     tokens = max(config.microbatch_tokens, context)  # a longer sample makes a micro-batch of its own
     stay = shards(shape, gpus)
     moment, update = update_peak(shape, gpus, tokens, half, config.gradient_checkpointing)
