@@ -1,6 +1,7 @@
 """Settings of a run: those of `prorl_mini.Config`, and what only many processes and vLLM need."""
 
 import datetime
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,7 @@ class Config(prorl_mini.Config):
     keep_checkpoints: int = 2  # the last so many, and the one with the best validation
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
+    tensorboard: bool = False  # also write <run folder>/tensorboard
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
 
 
@@ -54,6 +56,10 @@ def resolve(config: Config) -> Config:
     for name in ("canary_tolerance", "timeout_minutes", "gpu_memory", "keep_checkpoints"):
         if not getattr(config, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "TensorBoard is not installed: install the version in requirements-rewards.txt, or leave out --tensorboard"
+        )
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     if config.device == "cuda" and local > torch.cuda.device_count():
         raise UserError(
