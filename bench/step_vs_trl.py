@@ -124,9 +124,7 @@ def take_turn(side: str, python: Path, settings: Path, threads: int) -> dict[str
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": str(
-            HERE.parent
-        ),  # for prorl_mini and prorl_scale; bench/ itself is on the path of a script in it
+        "PYTHONPATH": str(HERE.parent),  # ours; bench/ itself is on the path of a script in it
     }
     command = [python, HERE / f"worker_{side}.py", settings, result]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
