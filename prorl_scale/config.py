@@ -102,11 +102,10 @@ def at_stage(config: Config, stage: int) -> Config:
     return dataclasses.replace(config, **stages_of(config).settings_at(stage))
 
 
-def longest_context(config: Config) -> int:
-    """Tokens of the longest prompt and answer of any stage: what vLLM is started for.
+def longest_answer(config: Config) -> int:
+    """The largest max_new_tokens of any stage.  With the longest prompt it is the context that vLLM is started for.
 
     One engine serves all stages.  Its memory is divided into pages, so a longer limit costs nothing until it is used,
     and a stage with a longer context needs no new engine.
     """
-    stages = range(len(stages_of(config).stages))
-    return config.max_prompt_tokens + max(at_stage(config, stage).max_new_tokens for stage in stages)
+    return max(at_stage(config, stage).max_new_tokens for stage in range(len(stages_of(config).stages)))

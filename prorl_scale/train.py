@@ -32,7 +32,6 @@ from prorl_mini import (
     add_advantages,
     collect_groups,
     encode,
-    measure_boundary,
     mini_batches,
     mismatch_weights,
     penalized_loss,
@@ -46,7 +45,7 @@ from prorl_mini import (
 )
 from prorl_scale import batch, distributed, health, mfu, policy
 from prorl_scale.checkpoint import Folder
-from prorl_scale.config import Config, at_stage, longest_context, parse, resolve, stages_of
+from prorl_scale.config import Config, at_stage, longest_answer, parse, resolve, stages_of
 from prorl_scale.rollout import Canary, Engine
 
 # ============================================================================ 1. prompts
@@ -242,7 +241,16 @@ def push(run: Run) -> float:
 
 # ============================================================================ 9. eval
 
-# `validate` and `measure_boundary` of prorl_mini as they are: they write through `Run.write`, so on all ranks.
+# `validate` of prorl_mini as it is: it writes through `Run.write`, so on all ranks.
+
+
+def measure_boundary(run: Run, name: str) -> None:
+    """`prorl_mini.measure_boundary` with room for the longest answers of any stage, the same for base and final."""
+    now = run.config
+    run.config = run.engine.config = dataclasses.replace(now, max_new_tokens=longest_answer(run.start))
+    prorl_mini.measure_boundary(run, name)
+    run.config = run.engine.config = now
+
 
 # ============================================================================ the run
 
@@ -399,7 +407,7 @@ def start_run(config: Config) -> Run:
     enter_stage(run)
     problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
     run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
-    run.engine = Engine(base, run.config, task.stop_ids, longest_context(config))
+    run.engine = Engine(base, run.config, task.stop_ids, config.max_prompt_tokens + longest_answer(config))
     return run
 
 

@@ -9,7 +9,7 @@ import pytest
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
 from prorl_scale import health, recipes
-from prorl_scale.config import Config, at_stage, longest_context
+from prorl_scale.config import Config, at_stage, longest_answer
 
 # ProRL (arXiv 2505.24864), section 3.2 and appendix E; the steps are read off Fig. 2.  KL's 1e-4: arXiv 2507.12507.
 PAPER = {
@@ -125,8 +125,8 @@ def test_a_stage_may_end_at_a_reset():
 
 
 def test_the_engine_is_started_for_the_longest_stage():
-    assert longest_context(start("prorl-1.5b")) == 2048 + 16384
-    assert longest_context(start("laptop")) == 24 + 22
+    assert longest_answer(start("prorl-1.5b")) == 16384
+    assert longest_answer(start("laptop")) == 22
 
 
 def test_unknown_recipe(capsys):
