@@ -12,11 +12,10 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from prorl_lab.errors import UserError
-from prorl_lab.run_folder import RunFolder, read_metrics
+from prorl_lab.run_folder import RunFolder
 from prorl_mini import best_step
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
-from prorl_scale.tensorboard import Board
 
 
 class Folder(RunFolder):
@@ -27,25 +26,6 @@ class Folder(RunFolder):
         self.path, self.keep = Path(config.resume or config.out), config.keep_checkpoints
         self.metrics_path = Path(os.devnull) if distributed.rank() else self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
-        self.with_board, self.board = config.tensorboard and distributed.rank() == 0, None
-
-    def __enter__(self) -> "Folder":
-        super().__enter__()
-        if self.with_board:  # here, since by now `restore` has cut metrics.jsonl back to the checkpoint
-            steps = [row["step"] for row in read_metrics(self.metrics_path) if "event" not in row]
-            resumed = self.metrics_path.stat().st_size > 0
-            self.board = Board(self.path / "tensorboard", max(steps, default=0) if resumed else None)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        super().__exit__(*exception)
-        if self.board:
-            self.board.close()
-
-    def _append(self, row: dict) -> None:
-        super()._append(row)
-        if self.board:
-            self.board.add(row)
 
     def save(self, run: Any) -> None:
         """Write beside the finished checkpoints, then rename.  Raises UserError (on every rank) where that fails."""

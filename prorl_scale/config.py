@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,7 +28,6 @@ class Config(prorl_mini.Config):
     keep_checkpoints: int = 2  # the last so many, and the one with the best validation
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
-    tensorboard: bool = False  # also write <run folder>/tensorboard
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
     # health: limits that a run in good order stays within (prorl_scale/health.py); 0: not watched
     health_entropy_min: float = 0.0  # nats per token
@@ -70,10 +68,6 @@ def resolve(config: Config) -> Config:
     for name in ("canary_tolerance", "timeout_minutes", "gpu_memory", "keep_checkpoints", "max_prompt_tokens"):
         if not getattr(config, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "TensorBoard is not installed: install the version in requirements-rewards.txt, or leave out --tensorboard"
-        )
     if not 0 <= config.mismatch_low < config.mismatch_high:
         raise UserError(
             f"--mismatch-low {config.mismatch_low} and --mismatch-high {config.mismatch_high} leave no ratio between "

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import prorl_mini as mini
+from prorl_lab import cli
 from prorl_lab.errors import UserError
-from prorl_scale import checkpoint, distributed, mfu, policy
-from prorl_scale.config import Config, resolve
+from prorl_lab.run_folder import RunFolder
+from prorl_scale import mfu, policy
 
 # ------------------------------------------------------------------ utilisation
 
@@ -99,15 +101,12 @@ def test_peak_by_the_names_that_drivers_give(name, peak):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
-    """A run folder in a world of one, with a board; made again, it is the folder of the resumed run."""
+    """A run folder with a board; made again, it is the folder of the resumed run.  Only rank 0 ever makes one."""
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed: pip install -r requirements-rewards.txt")
-    for name, value in {"rank": lambda: 0, "on_main": lambda work: work()}.items():
-        monkeypatch.setattr(distributed, name, value)
 
     def make(resume):
         out = str(tmp_path / "run")
-        config = Config(**{"resume" if resume else "out": out}, tensorboard=True)
-        folder = checkpoint.Folder(config)
+        folder = RunFolder(mini.Config(**{"resume" if resume else "out": out}, tensorboard=True))
         folder.metrics_path.touch()
         monkeypatch.setattr(folder, "say", lambda line: None)
         return folder
@@ -186,10 +185,8 @@ def test_run_killed_before_its_first_step_starts_the_board_again(folder, tmp_pat
     assert read_back(tmp_path / "run/tensorboard")[0]["reward_unfiltered"] == [(1, 0.125)]
 
 
-def test_no_board_unless_asked(monkeypatch, tmp_path):
-    for name, value in {"rank": lambda: 0, "on_main": lambda work: work()}.items():
-        monkeypatch.setattr(distributed, name, value)
-    folder = checkpoint.Folder(Config(out=str(tmp_path / "run")))
+def test_no_board_unless_asked(tmp_path):
+    folder = RunFolder(mini.Config(out=str(tmp_path / "run")))
     folder.metrics_path.touch()
     with folder:
         folder.event("checkpoint", step=0)
@@ -197,12 +194,9 @@ def test_no_board_unless_asked(monkeypatch, tmp_path):
 
 
 def test_missing_tensorboard(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK"):
-        monkeypatch.setenv(name, "0")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
-    monkeypatch.setattr("prorl_scale.config.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="leave out --tensorboard"):
-        resolve(Config(device="cpu", tensorboard=True))
+        cli.resolve(mini.Config(device="cpu", tensorboard=True))
 
 
 # ------------------------------------------------------------------ memory of the head
