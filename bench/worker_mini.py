@@ -80,7 +80,10 @@ def run(train: Any, config_class: Any, packages: list[str], **more: Any) -> None
     settings = read_settings()
     yardstick = Yardstick("step")
     # The only thing replaced: tasks that ship with the project grade answers, and this model writes noise.
-    tasks.load_task = lambda config, stop_ids: RandomTask(settings["prompt_texts"], stop_ids, yardstick)
+    # vLLM refuses a stop token beyond the vocabulary; that nothing ever stops is what the token was for.
+    tasks.load_task = lambda config, stop_ids: RandomTask(
+        settings["prompt_texts"], [i for i in stop_ids if i < settings["vocabulary"]], yardstick
+    )
     with tempfile.TemporaryDirectory() as folder:
         train(config_class(**config(settings, folder), **more))
         lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

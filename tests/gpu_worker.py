@@ -44,21 +44,28 @@ def free_memory():
 
 
 def main(model, device, dtype, level, result):
-    distributed.start(device, 10)
     config = Config(
         model=model, device=device, dtype=dtype, sleep_level=int(level), max_new_tokens=ANSWER, rollout_batch=16,
         gradient_checkpointing=False, canary_tolerance=0.05,
     )  # fmt: skip
-    scorer, _, tokenizer = policy.load(config, model)
-    engine = Engine(model, config, models.stop_ids(scorer.config, tokenizer), CONTEXT)
-    generator = torch.Generator(distributed.device(device)).manual_seed(0)
+    with distributed.joined(device, 10) as closing:
+        scorer, _, tokenizer = policy.load(config, model)
+        engine = Engine(model, config, models.stop_ids(scorer.config, tokenizer), CONTEXT)
+        closing.callback(engine.close)
+        found = check(engine, scorer, torch.Generator(distributed.device(device)).manual_seed(0), config)
+    Path(result).write_text(json.dumps(found), encoding="utf-8")
+    return 0
+
+
+def check(engine, scorer, generator, config):
+    """Two pushes, the second to a sleeping engine, and one that is left out -> what was seen."""
     prompts = [[3 + (7 * i + k * k) % 30 for k in range(5 + i)] for i in range(4)]
     canary = Canary([[*prompt, *prompt] for prompt in prompts], config.canary_tolerance)
     rows = [Sample(row[:1], row[1:]) for row in canary.rows]
     found = {"canary": [], "answers": [], "freed": 0}
     before = None
-    for round_ in range(2):
-        if round_:
+    for asleep in (False, True):
+        if asleep:
             free = free_memory()
             engine.sleep()
             found["freed"] = free_memory() - free
@@ -74,8 +81,8 @@ def main(model, device, dtype, level, result):
         found["left_out"] = "nothing was noticed"
     except UserError as error:
         found["left_out"] = str(error)
-    Path(result).write_text(json.dumps(found), encoding="utf-8")
+    return found
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    distributed.leave(lambda: main(*sys.argv[1:]))
