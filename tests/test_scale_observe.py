@@ -14,7 +14,7 @@ import prorl_mini as mini
 from prorl_lab import cli
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import RunFolder
-from prorl_scale import mfu, policy
+from prorl_scale import mfu, policy, train
 
 # ------------------------------------------------------------------ utilisation
 
@@ -94,6 +94,25 @@ def test_utilization_by_hand():
 )
 def test_peak_by_the_names_that_drivers_give(name, peak):
     assert mfu.peak_flops(name) == peak
+
+
+def test_speed_of_a_step(monkeypatch):
+    """Ten answer tokens in a step of 4 s, of which 2 s were passes through the model, on two GPUs."""
+    monkeypatch.setattr(train.distributed, "world", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA L4")
+    config = SimpleNamespace(updates_per_step=1, kl_coef=0.0, gradient_checkpointing=False)
+    groups = [[mini.Sample([1] * 3, [2] * 4)], [mini.Sample([1], [2] * 6)]]
+    ledger = SimpleNamespace(seconds={"logprobs": 0.5, "update": 1.5, "generate": 1.0})
+    model = tiny(tied=True)
+    for device in ("cpu", "cuda"):
+        run = SimpleNamespace(config=config, policy=SimpleNamespace(device=torch.device(device), model=model))
+        speed = train.speed(run, groups, ledger, 4.0)
+        assert speed["tokens_per_second"] == 2.5
+        if device == "cpu":
+            assert speed["mfu"] is speed["hfu"] is None
+    body, head = mfu.forward_flops(mfu.size_of(model), [(3, 4), (1, 6)])
+    assert speed["mfu"] == pytest.approx(3 * (body + head) / (2 * 121e12 * 2))
+    assert speed["hfu"] == pytest.approx((3 * (body + head) + head) / (2 * 121e12 * 2))
 
 
 # ------------------------------------------------------------------ TensorBoard
