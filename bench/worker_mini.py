@@ -15,8 +15,9 @@ from prorl_lab import tasks
 class RandomTask:
     """The prompts of the settings file in turn; rewards that do not look at the answers."""
 
-    def __init__(self, prompts: list[str], stop_ids: list[int], yardstick: Yardstick):
+    def __init__(self, prompts: list[str], stop_ids: list[int], yardstick: Yardstick, per_rollout: int):
         self.prompts, self.stop_ids, self.yardstick = prompts, stop_ids, yardstick
+        self.per_rollout, self.scored = per_rollout, 0
         self.tiers = ["bench"]
         self.draw = random.Random(0)
 
@@ -24,7 +25,9 @@ class RandomTask:
         return tasks.Problem("bench", self.prompts[number % len(self.prompts)], {})
 
     def score(self, answers: list[tuple[tasks.Problem, str]]) -> list[float]:
-        self.yardstick.mark()
+        if self.scored % self.per_rollout == 0:  # prorl_scale asks group by group
+            self.yardstick.mark()
+        self.scored += len(answers)
         return random_rewards(len(answers), self.draw)
 
 
@@ -81,8 +84,11 @@ def run(train: Any, config_class: Any, packages: list[str], **more: Any) -> None
     yardstick = Yardstick("step")
     # The only thing replaced: tasks that ship with the project grade answers, and this model writes noise.
     # vLLM refuses a stop token beyond the vocabulary; that nothing ever stops is what the token was for.
-    tasks.load_task = lambda config, stop_ids: RandomTask(
-        settings["prompt_texts"], [i for i in stop_ids if i < settings["vocabulary"]], yardstick
+    tasks.load_task = lambda config, stop_ids, sandboxed=False: RandomTask(
+        settings["prompt_texts"],
+        [i for i in stop_ids if i < settings["vocabulary"]],
+        yardstick,
+        settings["prompts"] * settings["answers"],
     )
     with tempfile.TemporaryDirectory() as folder:
         train(config_class(**config(settings, folder), **more))
