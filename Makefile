@@ -11,7 +11,7 @@ BIN := .venv/bin
 TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m prorl_scale.train
 
 .DEFAULT_GOAL := help
-.PHONY: help mini mini-long scale-cpu test slow bench lint clean
+.PHONY: help mini mini-long scale-cpu test slow bench gpu-check lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,13 @@ slow: .venv/test-ready  ## the tests that take minutes (a small pretrained model
 bench: .venv/mini-ready  ## time one training step beside TRL's
 	$(BIN)/python bench/step_vs_trl.py
 
+export MODEL ?= Qwen/Qwen2.5-0.5B-Instruct
+gpu-check:  ## what only a GPU can show, in minutes, as one table; MODEL=FOLDER for the real model of its last checks
+	@command -v nvidia-smi >/dev/null 2>&1 || { echo "error: no GPU found, and these checks compare one with the CPU:" \
+	    "run them on a machine with an NVIDIA GPU" >&2; exit 1; }
+	@$(MAKE) --no-print-directory .venv/gpu-ready
+	$(BIN)/python scripts/gpu_check.py
+
 lint: .venv/mini-ready  ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -64,6 +71,10 @@ TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX
 	$(PYTHON) -m venv .venv
 	$(if $(filter cpu,$(DEVICE)),$(TORCH)+cpu 2>/dev/null ||) $(TORCH)
 	$(BIN)/pip install --quiet -r requirements-mini.txt
+	touch $@
+
+.venv/gpu-ready: .venv/mini-ready requirements.txt
+	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
 # vLLM's CPU build and what it needs, beside the torch that is there (see the list's own comment on --no-deps).

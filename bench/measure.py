@@ -1,7 +1,9 @@
-"""The one yardstick for both sides: imported by worker_ours.py and worker_trl.py, each in its own environment."""
+"""What the scripts of this folder share; each side of step_vs_trl.py imports it in its own environment."""
 
 import importlib.metadata
 import json
+import os
+import platform
 import random
 import sys
 import time
@@ -79,6 +81,19 @@ def read_settings() -> dict[str, Any]:
 
 
 def write_result(settings: dict[str, Any], steps: list[dict[str, Any]], packages: list[str]) -> None:
-    versions = {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in packages}
-    result = {"steps": steps[settings["warmup"] :], "versions": versions, "threads": torch.get_num_threads()}
+    used = {"versions": versions(*packages), "threads": torch.get_num_threads()}
+    result = {"steps": steps[settings["warmup"] :], **used}
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and the load when asked: a figure from a busy machine must say so."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    cpu = f"{names[0] if names else platform.processor()} ({platform.machine()})"
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": os.getloadavg()[0]}

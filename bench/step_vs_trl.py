@@ -1,4 +1,5 @@
-"""One training step of `prorl_mini.py` against TRL's GRPOTrainer: same model, same work, same machine, same minutes.
+"""One training step of `prorl_mini.py` and of `prorl_scale` against TRL's GRPOTrainer: same model, same work, same
+machine, same minutes.
 
     python bench/step_vs_trl.py --out results/<date-name>/step_vs_trl.json
 
@@ -7,7 +8,6 @@ See bench/README.md for what is measured and how to read the result.
 
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -16,28 +16,29 @@ import tempfile
 import venv
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
+from measure import machine
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, logging, set_seed
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("generate", "reward", "logprobs", "update", "rest")
-VOCABULARY = 128
+PARTS = ("generate", "reward", "logprobs", "update", "push", "rest")
 
 
 @dataclass
 class Args:
-    """Time one rollout step (generate, score, update) of both trainers, turn by turn."""
+    """Time one rollout step (generate, score, update) of each trainer, turn by turn."""
 
     out: Path | None = None  # where the result goes, as JSON; not given: only printed
-    threads: int = 1  # torch threads, on both sides
+    sides: tuple[Literal["mini", "scale", "trl"], ...] = ("mini", "trl")  # scale needs vLLM
+    threads: int = 1  # torch threads, on all sides
     repeats: int = 5  # turns of each side; a turn is a process of its own
     steps: int = 8  # timed steps per turn
     warmup: int = 2  # steps before them that are thrown away
     trl_python: Path | None = None  # an interpreter with TRL; not given: bench/.venv-trl, made when missing
-    microbatch: int = 64  # answers per forward and backward pass, on both sides
+    microbatch: int = 64  # answers per forward and backward pass, on all sides
     prompts: int = 16
     answers: int = 16
     prompt_tokens: int = 8
@@ -47,6 +48,9 @@ class Args:
     kl_coef: float = 1e-3
     learning_rate: float = 1e-5
     weight_decay: float = 0.01
+    hidden: int = 256  # width of the model
+    layers: int = 4
+    vocabulary: int = 128
 
 
 def check(args: Args) -> None:
@@ -60,28 +64,28 @@ def check(args: Args) -> None:
 
 
 def make_model(folder: Path, args: Args) -> int:
-    """A random Llama of 3.4M parameters and its tokenizer, one token a word; returns the number of parameters.
+    """A random Llama (3.4M parameters by default), its tokenizer of one token a word; returns the parameters' number.
 
     The end token is one number beyond the model's vocabulary, so it is never sampled and every answer has full length.
     """
     logging.set_verbosity_error()  # transformers finds that odd, and says so
     logging.disable_progress_bar()
-    words = {f"w{i}": i for i in range(VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel({**words, "<eos>": VOCABULARY}, unk_token="w0"))
+    words = {f"w{i}": i for i in range(args.vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel({**words, "<eos>": args.vocabulary}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="w0")
     set_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        vocab_size=args.vocabulary,
+        hidden_size=args.hidden,
+        intermediate_size=3 * args.hidden,
+        num_hidden_layers=args.layers,
+        num_attention_heads=args.hidden // 64,
+        num_key_value_heads=args.hidden // 64,
         max_position_embeddings=args.prompt_tokens + args.answer_tokens,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=VOCABULARY,
+        eos_token_id=args.vocabulary,
         pad_token_id=0,
     )
     model = LlamaForCausalLM(config)
@@ -91,10 +95,10 @@ def make_model(folder: Path, args: Args) -> int:
 
 
 def make_prompts(args: Args) -> list[str]:
-    """Enough prompts that no step repeats one; all of the same length, so that neither side pads."""
+    """Enough prompts that no step repeats one; all of the same length, so that no side pads."""
     draw = random.Random(0)
     count = args.prompts * (args.warmup + args.steps + 1)
-    return [" ".join(f"w{draw.randrange(1, VOCABULARY)}" for _ in range(args.prompt_tokens)) for _ in range(count)]
+    return [" ".join(f"w{draw.randrange(1, args.vocabulary)}" for _ in range(args.prompt_tokens)) for _ in range(count)]
 
 
 def trl_python(args: Args) -> Path:
@@ -120,7 +124,7 @@ def take_turn(side: str, python: Path, settings: Path, threads: int) -> dict[str
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": str(HERE.parent),  # for prorl_mini; bench/ itself is on the path of a script in it
+        "PYTHONPATH": str(HERE.parent),  # ours; bench/ itself is on the path of a script in it
     }
     command = [python, HERE / f"worker_{side}.py", settings, result]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -147,7 +151,7 @@ def summarize(turns: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds": statistics.median(step["seconds"] for step in steps),
         "cpu_seconds": statistics.median(step["cpu_seconds"] for step in steps),
         "fastest": min(step["seconds"] for step in steps),
-        "split": {part: statistics.median(step["parts"][part] for step in steps) for part in PARTS},
+        "split": {part: statistics.median(step["parts"].get(part, 0.0) for step in steps) for part in PARTS},
         "updates_per_step": steps[0]["updates"],
         "answer_tokens_per_step": steps[0]["answer_tokens"],
         "versions": turns[0]["versions"],
@@ -155,62 +159,59 @@ def summarize(turns: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def compare(turns: dict[str, list[dict[str, Any]]], args: Args, parameters: int, load: list[float]) -> dict[str, Any]:
-    ours, trl = summarize(turns["ours"]), summarize(turns["trl"])
-    pairs = zip(turns["ours"], turns["trl"], strict=True)
-    by_turn = [summarize([a])["seconds"] / summarize([b])["seconds"] for a, b in pairs]
+def compare(turns: dict[str, list[dict[str, Any]]], args: Args, parameters: int, before: dict) -> dict[str, Any]:
+    """What each side took, and of our sides its share of TRL's time."""
+    sides = {side: summarize(taken) for side, taken in turns.items()}
+    ratios = {}
+    for side in set(sides) - {"trl"} if "trl" in sides else ():
+        pairs = zip(turns[side], turns["trl"], strict=True)
+        ratios[side] = {
+            "seconds": sides[side]["seconds"] / sides["trl"]["seconds"],
+            "cpu_seconds": sides[side]["cpu_seconds"] / sides["trl"]["cpu_seconds"],
+            "seconds_by_turn": [summarize([a])["seconds"] / summarize([b])["seconds"] for a, b in pairs],
+        }
     return {
-        "ratio": ours["seconds"] / trl["seconds"],
-        "ratio_of_cpu_seconds": ours["cpu_seconds"] / trl["cpu_seconds"],
-        "ratio_by_turn": by_turn,
+        "of_trl": ratios,
         "settings": {key: value for key, value in asdict(args).items() if key not in ("out", "trl_python")},
         "parameters": parameters,
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "load_before": load[0], "load_after": load[1]},
-        "ours": ours,
-        "trl": trl,
+        "machine": {"before": before, "after": machine()},
+        "sides": sides,
     }
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()} ({platform.machine()})"
 
 
 def report(result: dict[str, Any]) -> str:
     """The table, and the line that counts."""
     rows = [f"{'median seconds':16}" + "".join(f"{name:>10}" for name in ("step", "cpu", "fastest", *PARTS))]
-    for side in ("ours", "trl"):
-        values = result[side]
+    for side, values in result["sides"].items():
         numbers = [values["seconds"], values["cpu_seconds"], values["fastest"], *values["split"].values()]
         rows.append(f"{side:16}" + "".join(f"{number:10.3f}" for number in numbers))
         rows.append(
             f"{'':16}  {values['answer_tokens_per_step']} answer tokens, {values['updates_per_step']} updates a step"
         )
-    low, high = min(result["ratio_by_turn"]), max(result["ratio_by_turn"])
-    rows.append(
-        f"ours takes {result['ratio']:.2f} of TRL's time (turn by turn {low:.2f} to {high:.2f}; "
-        f"of its processor time {result['ratio_of_cpu_seconds']:.2f})"
-    )
-    threads = result["settings"]["threads"]
-    if any(result[side]["cpu_seconds"] < 0.9 * result[side]["seconds"] for side in ("ours", "trl")) and threads == 1:
+    for side, ratio in result["of_trl"].items():
+        low, high = min(ratio["seconds_by_turn"]), max(ratio["seconds_by_turn"])
+        rows.append(
+            f"{side} takes {ratio['seconds']:.2f} of TRL's time (turn by turn {low:.2f} to {high:.2f}; "
+            f"of its processor time {ratio['cpu_seconds']:.2f})"
+        )
+    busy = any(side["cpu_seconds"] < 0.9 * side["seconds"] for side in result["sides"].values())
+    if busy and result["settings"]["threads"] == 1:
         rows.append("the machine was busy with other things: the ratio of processor time is the one to trust")
     return "\n".join(rows)
 
 
 def main(args: Args) -> None:
     check(args)
-    pythons = {"ours": Path(sys.executable), "trl": trl_python(args)}
+    pythons = {side: trl_python(args) if side == "trl" else Path(sys.executable) for side in args.sides}
     turns: dict[str, list[dict[str, Any]]] = {side: [] for side in pythons}
-    load = [os.getloadavg()[0]]
+    before = machine()
     with tempfile.TemporaryDirectory() as folder:
         parameters = make_model(Path(folder) / "model", args)
         settings = Path(folder) / "settings.json"
         plain = {key: value for key, value in asdict(args).items() if not isinstance(value, Path)}
         extra = {"model": str(Path(folder) / "model"), "prompt_texts": make_prompts(args)}
         settings.write_text(json.dumps(plain | extra), encoding="utf-8")
-        for repeat in range(args.repeats):  # turn by turn, so that a busy minute hits both
+        for repeat in range(args.repeats):  # turn by turn, so that a busy minute hits all
             for side, python in pythons.items():
                 turn = take_turn(side, python, settings, args.threads)
                 check_equal_work(side, turn, args)
@@ -219,8 +220,7 @@ def main(args: Args) -> None:
                     f"turn {repeat + 1}/{args.repeats}  {side:5} {summarize([turn])['seconds']:.3f} s a step",
                     flush=True,
                 )
-    load.append(os.getloadavg()[0])
-    result = compare(turns, args, parameters, load)
+    result = compare(turns, args, parameters, before)
     print(report(result))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -136,6 +137,10 @@ def check(config: Any) -> None:
     for name in AT_LEAST_ONE:
         if getattr(config, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give at least 1")
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "TensorBoard is not installed: install the version in requirements-rewards.txt, or leave out --tensorboard"
+        )
     if config.answers_per_prompt < 2:
         raise UserError(
             "--answers-per-prompt 1 leaves nothing to compare an answer with, so every advantage is 0: give at least 2"

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from prorl_lab import report
+from prorl_lab.board import Board
 from prorl_lab.errors import UserError
 from prorl_lab.tasks import restore_task, task_state
 
@@ -25,7 +26,11 @@ PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "math-verify
 class RunFolder:
     """`--out DIR`.  Use as a context manager around the training loop: it owns the open metrics file."""
 
+    tensorboard = False
+    board: Board | None = None  # while the metrics file is open, where asked
+
     def __init__(self, config: Any):
+        self.tensorboard = config.tensorboard
         self.path = Path(config.resume or config.out)
         self.metrics_path = self.path / "metrics.jsonl"
         if config.resume:
@@ -49,10 +54,16 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         self.file = self.metrics_path.open("a", encoding="utf-8")
+        if self.tensorboard:  # by now a resumed run's metrics have been cut back to the checkpoint
+            logged = read_metrics(self.metrics_path)
+            last_step = max((row["step"] for row in logged), default=None)
+            self.board = Board(self.path / "tensorboard", last_step)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.file.close()
+        if self.board:
+            self.board.close()
 
     def say(self, line: str) -> None:
         print(line, flush=True)
@@ -73,6 +84,8 @@ class RunFolder:
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self.file.write(json.dumps(finite, allow_nan=False) + "\n")  # NaN is not JSON, other readers would stop there
         self.file.flush()
+        if self.board:
+            self.board.add(finite)
 
     def save(self, run: Any) -> None:
         """Everything that the next step depends on, in one file that is replaced as a whole.

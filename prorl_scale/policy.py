@@ -18,7 +18,8 @@ from prorl_lab.errors import UserError
 from prorl_mini import Sample, token_entropy, token_logprobs
 from prorl_scale import batch, distributed
 
-LOGITS_AT_ONCE = 2**25  # in one chunk of the head: 128 MB of float32
+LOGITS_AT_ONCE = 2**24  # in one chunk of the head: 64 MB of float32; the backward pass holds about six such tensors
+LARGER_ON_GPU = 8  # each chunk reads and writes the head's whole gradient, which on a GPU would outweigh small chunks
 ATTENTION = "prorl_packed"
 
 
@@ -35,7 +36,7 @@ def packed_attention(
     model.  They have no default: a model that does not hand them down must fail here, not attend across samples.
     """
     grouped = query.shape[1] != key.shape[1]
-    if query.is_cuda:  # not yet run on a GPU
+    if query.is_cuda and query.dtype != torch.float32:  # a flash kernel, which has no float32; not yet run on a GPU
         from torch.nn.attention.varlen import varlen_attn  # needs CUDA to be of use
 
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, heads, D)
@@ -72,7 +73,7 @@ class ChunkedLogprobs(torch.autograd.Function):
         ctx.temperature = temperature
         logp = hidden.new_zeros(len(targets), dtype=_accurate(hidden.dtype))
         entropy = torch.zeros_like(logp)
-        for part in _chunks(len(targets), len(weight)):
+        for part in _chunks(len(targets), weight):
             logits = (hidden[part] @ weight.T).to(logp.dtype)
             logp[part] = token_logprobs(logits[None], targets[None, part], temperature)[0]
             if with_entropy:
@@ -85,7 +86,7 @@ class ChunkedLogprobs(torch.autograd.Function):
         hidden, weight, targets = ctx.saved_tensors
         d_hidden = torch.zeros_like(hidden)
         d_weight = torch.zeros_like(weight, dtype=_accurate(weight.dtype))  # bfloat16 would lose the last chunks
-        for part in _chunks(len(targets), len(weight)):
+        for part in _chunks(len(targets), weight):
             logits = (hidden[part] @ weight.T).to(d_weight.dtype).requires_grad_()
             with torch.enable_grad():
                 logp = token_logprobs(logits[None], targets[None, part], ctx.temperature)[0]
@@ -98,8 +99,8 @@ class ChunkedLogprobs(torch.autograd.Function):
         return d_hidden, d_weight.to(weight.dtype), None, None, None
 
 
-def _chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    size = max(1, LOGITS_AT_ONCE // vocabulary)
+def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
+    size = max(1, LOGITS_AT_ONCE * (LARGER_ON_GPU if weight.is_cuda else 1) // len(weight))
     return (slice(i, i + size) for i in range(0, tokens, size))
 
 

@@ -43,7 +43,7 @@ from prorl_mini import (
     update_all,
     validate,
 )
-from prorl_scale import batch, distributed, health, plan, policy, tasks
+from prorl_scale import batch, distributed, health, mfu, plan, policy, tasks
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config, at_stage, longest_answer, parse, resolve, stages_of
 from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
@@ -310,6 +310,8 @@ def measure_boundary(run: Run, name: str) -> None:
 def train_step(run: Run) -> None:
     """Stages 1 to 7 once; one line on the screen and one object in metrics.jsonl."""
     state, start = run.state, time.perf_counter()
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
     groups, ledger = collect_groups(run)
     run.engine.sleep()
     usable = any(s.reward != group[0].reward for group in groups for s in group)
@@ -330,8 +332,8 @@ def train_step(run: Run) -> None:
     row = {"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
            "repetition": mean([health.loops(s.answer) for s in ledger.samples]), "resets": state.resets,
            "stage": state.stage, "seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary,
-            "verdicts": count_verdicts(ledger.samples),
-           "sampler_gap": sampler_gap(groups if usable else []), "peak_memory": memory}  # fmt: skip
+           "verdicts": count_verdicts(ledger.samples), "sampler_gap": sampler_gap(groups if usable else []),
+           "peak_memory": memory, **speed(run, groups if usable else [], ledger, seconds)}  # fmt: skip
     state.dynamics = [*state.dynamics, (state.step, row["kl"], row["entropy"])][-prorl_mini.RECENT :]
     state.watched = [*state.watched, {key: row[key] for key in health.KEYS}][-health.WINDOW :]
     run.folder.metrics(row)
@@ -374,8 +376,19 @@ def advance_stage(run: Run, was_reset: bool) -> None:
         run.folder.event("stage", step=state.step, stage=following, name=stage.name, changes=stage.changes)
 
 
+def speed(run: Run, groups: list[list[Sample]], ledger: Ledger, seconds: float) -> dict[str, float | None]:
+    """Answer tokens trained on per second of the whole step; `mfu` and `hfu` of its passes through the model."""
+    lengths = [(len(s.prompt), len(s.answer)) for group in groups for s in group]
+    name = torch.cuda.get_device_name() if run.policy.device.type == "cuda" else None
+    passes = ledger.seconds["logprobs"] + ledger.seconds["update"]
+    return {
+        "tokens_per_second": sum(answer for _, answer in lengths) / seconds,
+        **mfu.utilization(mfu.size_of(run.policy.model), lengths, run.config, passes, distributed.world(), name),
+    }
+
+
 def peak_memory() -> int:
-    """Bytes: of this rank's GPU, or of its process on a CPU (vLLM included)."""
+    """Bytes: torch's peak on this rank's GPU in this step, or of its process so far on a CPU (vLLM included)."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

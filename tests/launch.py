@@ -83,7 +83,7 @@ def kill_everything(process):
 def rows(folder):
     """metrics.jsonl without what measures the machine."""
     parsed = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    machine = ("seconds", "peak_memory")
+    machine = ("seconds", "peak_memory", "tokens_per_second", "mfu", "hfu")
     return [{k: v for k, v in row.items() if not k.startswith(machine)} for row in parsed]
 
 

@@ -1,4 +1,4 @@
-"""Our side of step_vs_trl.py: a run of `prorl_mini.train` on random rewards."""
+"""Our sides of step_vs_trl.py: a run of `prorl_mini.train`, or of `prorl_scale.train`, on random rewards."""
 
 import json
 import random
@@ -15,8 +15,9 @@ from prorl_lab import tasks
 class RandomTask:
     """The prompts of the settings file in turn; rewards that do not look at the answers."""
 
-    def __init__(self, prompts: list[str], stop_ids: list[int], yardstick: Yardstick):
+    def __init__(self, prompts: list[str], stop_ids: list[int], yardstick: Yardstick, per_rollout: int):
         self.prompts, self.stop_ids, self.yardstick = prompts, stop_ids, yardstick
+        self.per_rollout, self.scored = per_rollout, 0
         self.tiers = ["bench"]
         self.draw = random.Random(0)
 
@@ -24,12 +25,15 @@ class RandomTask:
         return tasks.Problem("bench", self.prompts[number % len(self.prompts)], {})
 
     def score(self, answers: list[tuple[tasks.Problem, str]]) -> list[float]:
-        self.yardstick.mark()
+        if self.scored % self.per_rollout == 0:  # prorl_scale asks group by group
+            self.yardstick.mark()
+        self.scored += len(answers)
         return random_rewards(len(answers), self.draw)
 
 
-def config(settings: dict[str, Any], out: str) -> prorl_mini.Config:
-    return prorl_mini.Config(
+def config(settings: dict[str, Any], out: str) -> dict[str, Any]:
+    """The fields of `prorl_mini.Config`, which `prorl_scale` has too."""
+    return dict(
         model=settings["model"],
         task="bench",
         out=out,
@@ -67,25 +71,34 @@ def with_parts(steps: list[dict], rows: list[dict]) -> list[dict]:
             "logprobs": row["seconds_logprobs"],
             "update": row["seconds_update"],
         }
+        if "seconds_push" in row:
+            parts["push"] = row["seconds_push"]
         parts["rest"] = step["seconds"] - sum(parts.values())
         result.append({**step, "parts": parts, "answer_tokens": row["tokens"]})
     return result
 
 
-def main() -> None:
+def run(train: Any, config_class: Any, packages: list[str], **more: Any) -> None:
+    """Train on random rewards and write what was measured.  more: settings that only one of the trainers has."""
     settings = read_settings()
     yardstick = Yardstick("step")
     # The only thing replaced: tasks that ship with the project grade answers, and this model writes noise.
-    tasks.load_task = lambda config, stop_ids: RandomTask(settings["prompt_texts"], stop_ids, yardstick)
+    # vLLM refuses a stop token beyond the vocabulary; that nothing ever stops is what the token was for.
+    tasks.load_task = lambda config, stop_ids, sandboxed=False: RandomTask(
+        settings["prompt_texts"],
+        [i for i in stop_ids if i < settings["vocabulary"]],
+        yardstick,
+        settings["prompts"] * settings["answers"],
+    )
     with tempfile.TemporaryDirectory() as folder:
-        prorl_mini.train(config(settings, folder))
+        train(config_class(**config(settings, folder), **more))
         lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if "event" not in row]
     if len(rows) != len(yardstick.steps):
         raise SystemExit(f"{len(yardstick.steps)} reward calls in {len(rows)} steps: the yardstick needs one a step")
     steps = with_parts(yardstick.steps[1:], rows)
-    write_result(settings, steps, ["torch", "transformers", "tokenizers"])
+    write_result(settings, steps, ["torch", "transformers", "tokenizers", *packages])
 
 
 if __name__ == "__main__":
-    main()
+    run(prorl_mini.train, prorl_mini.Config, [])

@@ -1,0 +1,90 @@
+"""How much of the GPUs' arithmetic a step used: counts of operations, no measurement of its own.
+
+Counted are the passes that score and train, not vLLM's.  `mfu` leaves out what is computed twice (Chowdhery et al.
+2022, "PaLM", appendix B), so that runs with and without gradient checkpointing compare; `hfu` counts it.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+# Dense bfloat16 FLOP/s of one GPU, from NVIDIA's data sheets (which print twice as much, "with sparsity").  The first
+# name that stands in the device's name counts, so the slower siblings come first.
+PEAK = {
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H200 NVL": 835e12,
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "GH200": 989e12,
+    "B200": 2250e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the arithmetic of a forward pass depends on."""
+
+    body: int  # weights that every token meets
+    head: int  # weights of the output layer, which only answer tokens meet
+    attention: int  # layers x heads x width of a head
+
+
+def size_of(model: Any) -> Size:
+    """A Hugging Face causal LM, sharded or not -> its size.  The embedding table is looked up, not multiplied."""
+    config, head = model.config, model.get_output_embeddings().weight
+    aside = {id(head), id(model.get_input_embeddings().weight)}  # the same one where they are tied
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Size(
+        body=sum(p.numel() for p in model.parameters() if id(p) not in aside),
+        head=head.numel(),
+        attention=config.num_hidden_layers * config.num_attention_heads * width,
+    )
+
+
+def forward_flops(size: Size, samples: list[tuple[int, int]]) -> tuple[float, float]:
+    """One forward pass over samples (prompt tokens, answer tokens) -> FLOP of the body, FLOP of the head.
+
+    2 for each weight and token; in attention 2 for each query and key in q k and 2 in p v, half of them causal.
+    """
+    body = sum(2.0 * size.body * (p + a) + 2.0 * size.attention * (p + a) ** 2 for p, a in samples)
+    return body, sum(2.0 * size.head * a for _, a in samples)
+
+
+def step_flops(size: Size, samples: list[tuple[int, int]], config: Any, recomputed: bool) -> float:
+    """FLOP of one rollout step over all ranks: old and reference log-probs forward, the update forward and backward.
+
+    A backward pass costs two forward ones.  recomputed: add what is computed again in it, the logits always
+    (`policy.ChunkedLogprobs`) and the body with gradient checkpointing.
+    """
+    body, head = forward_flops(size, samples)
+    scored = (config.updates_per_step > 1) + (config.kl_coef > 0)
+    again = recomputed * ((body if config.gradient_checkpointing else 0.0) + head)
+    return (3 + scored) * (body + head) + again
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Peak of one GPU by its name, as `torch.cuda.get_device_name` gives it; None where it is not in the table.
+
+    >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("NVIDIA GeForce RTX 3060")
+    (989000000000000.0, None)
+    """
+    return next((peak for name, peak in PEAK.items() if re.search(rf"\b{name}\b", device_name)), None)
+
+
+def utilization(
+    size: Size, samples: list[tuple[int, int]], config: Any, seconds: float, devices: int, device_name: str | None
+) -> dict[str, float | None]:
+    """`mfu` and `hfu` in [0, 1] of the `seconds` spent scoring and updating; None on a CPU or an unknown GPU."""
+    peak = peak_flops(device_name) if device_name else None
+    if peak is None or not samples:
+        return {"mfu": None, "hfu": None}
+    available = peak * devices * seconds
+    return {
+        "mfu": step_flops(size, samples, config, recomputed=False) / available,
+        "hfu": step_flops(size, samples, config, recomputed=True) / available,
+    }
