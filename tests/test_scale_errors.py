@@ -51,7 +51,7 @@ def test_prompt_longer_than_the_context(quick):
 
 def test_vllm_missing_on_one_rank(quick):
     """The rank that lacks it has no voice; rank 0 tells."""
-    assert "vLLM can't be imported" in fails("vllm", *quick, fault="no-vllm")
+    assert "vLLM can't be imported" in fails("stand-in", *quick, fault="no-vllm")
 
 
 @pytest.fixture(scope="module")
