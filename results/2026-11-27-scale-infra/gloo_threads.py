@@ -1,4 +1,4 @@
-"""Which threads of gloo are left after `destroy_process_group`?   python results/2026-11-27-scale-infra/gloo_threads.py"""
+"""Which threads of gloo outlive `destroy_process_group`?   python results/2026-11-27-scale-infra/gloo_threads.py"""
 
 import collections
 import gc
