@@ -27,6 +27,7 @@ SHORT = [  # `make scale-cpu` in short
     *("--answers-per-prompt", "8", "--eval-every", "2", "--eval-prompts", "2", "--eval-answers", "2"),
     *("--boundary-prompts", "2", "--boundary-answers", "4", "--reset-steps", "2", "4", "--reset-on-stall", "0"),
 ]
+LIMIT = 1800  # seconds; so long only on a machine that is busy with other things
 ONE_MACHINE = ("--standalone", "--nproc-per-node")
 
 
@@ -50,7 +51,7 @@ def start(sampler, *args, fault="none", **how):
 def run(sampler, *args, fault="none", **how):
     """To the end -> exit code of torchrun, its output and its errors."""
     process = start(sampler, *args, fault=fault, **how)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=LIMIT)
     return process.returncode, out, err
 
 

@@ -20,6 +20,7 @@ from prorl_scale import distributed, train
 from prorl_scale.config import Config
 from prorl_scale.rollout import Canary
 from tests.launch import (
+    LIMIT,
     NO_VLLM,
     QUICK,
     ROOT,
@@ -112,7 +113,7 @@ def test_kill_and_resume_equals_an_uninterrupted_run(straight, killed, tmp_path)
     out = shutil.copytree(killed, tmp_path / "killed")
     if sampler == "as-it-is":  # -o: what is installed here will do
         command = ["make", "-o", ".venv/scale-ready", "scale-cpu", f"SCALE={out}"]
-        code = subprocess.run(command, cwd=ROOT, timeout=600, check=False).returncode
+        code = subprocess.run(command, cwd=ROOT, timeout=LIMIT, check=False).returncode
     else:
         code, _, _ = run(sampler, "--resume", out)
     assert code == 0
@@ -167,7 +168,7 @@ def test_ctrl_c_saves_and_resumes(tmp_path, more):
     process = start("stand-in", *args)
     wait_for_line(process, "step     3")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=LIMIT)
     assert f"stopped; state saved: continue with --resume {out}" in err
     assert not our_tracebacks(err), err[-5000:]
     done = len(steps(out))
