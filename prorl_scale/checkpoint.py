@@ -204,7 +204,14 @@ def _reason(error: BaseException) -> str:
     """In one line.  A CheckpointException holds what went wrong on each rank, with traces."""
     if isinstance(error, CheckpointException):
         error = next(iter(error.failures.values()))[0]
-    return getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    if cause and cause.strerror:
+        return cause.strerror
+    if "inline_container" in str(error):  # torch's writer, which an error of the disk reaches as a wrong position
+        return "a file could not be written whole, as on a full disk"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _tensors(run: Any, optimizer_keys: list[str] | None = None) -> dict[str, Any]:

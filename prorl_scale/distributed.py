@@ -80,10 +80,10 @@ def _lost(error: RuntimeError) -> bool:
 def leave(main: Callable[[], int]) -> NoReturn:
     """Run a whole program and end the process with its exit code, past the interpreter's own way out.
 
-    That way is not safe here: gloo's threads outlive the groups for as long as a device mesh refers to these.  A thread
-    that drops the last reference to a tensor while the interpreter shuts down is ended by it in the middle of C++ code,
-    which aborts the process ("terminate called without an active exception") after all its work was done.  After an
-    error there may also be threads that still wait for a process that is gone.
+    That way is not safe here: gloo's threads outlive `destroy_process_group` (results/2026-11-27-scale-infra).  Where
+    one of them needs Python while the interpreter shuts down, it is ended in the middle of C++ code, and that aborts
+    the process ("terminate called without an active exception") after all its work was done.  After an error there may
+    also be threads that still wait for a process that is gone.
     """
     try:
         code = main()

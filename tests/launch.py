@@ -22,6 +22,12 @@ QUICK = [  # without a recipe, whose stages would change what the tests look at
     *("--eval-prompts", "2", "--boundary-prompts", "2", "--boundary-answers", "4", "--learning-rate", "1e-3"),
     *("--reset-every", "2", "--reset-min-spacing", "1", "--timeout-minutes", "5"),
 ]
+SHORT = [  # `make scale-cpu` in short
+    *("--recipe", "laptop", "--warm-up-steps", "300", "--steps", "6", "--save-every", "3", "--prompts-per-step", "6"),
+    *("--answers-per-prompt", "8", "--eval-every", "2", "--eval-prompts", "2", "--eval-answers", "2"),
+    *("--boundary-prompts", "2", "--boundary-answers", "4", "--reset-steps", "2", "4", "--reset-on-stall", "0"),
+]
+LIMIT = 1800  # seconds; so long only on a machine that is busy with other things
 ONE_MACHINE = ("--standalone", "--nproc-per-node")
 
 
@@ -36,14 +42,16 @@ def torchrun(*command, processes=2, nodes=None):
 
 
 def start(sampler, *args, fault="none", **how):
-    """`prorl_scale.train ARGS` on the toy task, with a sampler and a fault that tests/scale_run.py knows."""
+    """`prorl_scale.train ARGS` as tests/scale_run.py runs it, or, for the sampler "as-it-is", itself."""
+    if sampler == "as-it-is":
+        return torchrun("-m", "prorl_scale.train", *args, **how)
     return torchrun("tests/scale_run.py", sampler, fault, *args, **how)
 
 
 def run(sampler, *args, fault="none", **how):
     """To the end -> exit code of torchrun, its output and its errors."""
     process = start(sampler, *args, fault=fault, **how)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=LIMIT)
     return process.returncode, out, err
 
 

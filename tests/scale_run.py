@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import prorl_mini as mini
 from prorl_lab import laptop, tasks
-from prorl_scale import distributed, train
+from prorl_scale import distributed, rollout, train
 from tests.test_mini import ToyTask
 
 
@@ -148,6 +148,7 @@ def break_this_rank(fault):
         train.train_step = after_step(2, fill_the_disk)
     elif fault == "no-vllm":
         sys.modules["vllm"] = None  # `import vllm` then fails
+        train.Engine = rollout.Engine
     elif fault != "none":
         raise ValueError(fault)
 

@@ -51,7 +51,7 @@ def test_prompt_longer_than_the_context(quick):
 
 def test_vllm_missing_on_one_rank(quick):
     """The rank that lacks it has no voice; rank 0 tells."""
-    assert "vLLM can't be imported" in fails("vllm", *quick, fault="no-vllm")
+    assert "vLLM can't be imported" in fails("stand-in", *quick, fault="no-vllm")
 
 
 @pytest.fixture(scope="module")
@@ -153,5 +153,5 @@ def small_disk(tmp_path):
 def test_disk_that_fills_up(base, small_disk):
     line = fails("stand-in", *QUICK, "--base-cache", base, "--out", small_disk / "run", "--keep-checkpoints", "9")
     assert "free some space, then --resume" in line
-    assert "No space left" in line
+    assert "No space left" in line or "as on a full disk" in line  # not torch's "unexpected pos 704 vs 598"
     assert json.loads((small_disk / "run/config.json").read_text())

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from prorl_scale.config import Config, parse
-from tests.launch import QUICK, ROOT, start, steps
+from tests.launch import LIMIT, QUICK, ROOT, start, steps
 
 SCRIPTS = sorted((ROOT / "scripts").glob("*.s*"))
 
@@ -24,7 +24,7 @@ def test_two_agents_train_together(tmp_path):
     nodes += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
     args = [*QUICK, "--steps", "3", "--base-cache", tmp_path, "--out", tmp_path / "run"]
     agents = [start("stand-in", *args, nodes=nodes) for _ in range(2)]
-    ended = [(*agent.communicate(timeout=600), agent.returncode) for agent in agents]
+    ended = [(*agent.communicate(timeout=LIMIT), agent.returncode) for agent in agents]
     assert [code for _, _, code in ended] == [0, 0], ended
     assert sorted(out.count("step     3") for out, _, _ in ended) == [0, 1]
     assert [row["step"] for row in steps(tmp_path / "run")] == [1, 2, 3]

@@ -13,7 +13,7 @@ import prorl_mini as mini
 import prorl_scale.train
 from prorl_lab import laptop
 from prorl_scale import batch, policy
-from tests.launch import ROOT, torchrun
+from tests.launch import LIMIT, ROOT, torchrun
 
 BASE = {
     **{"device": "cpu", "dtype": "float32", "gradient_checkpointing": False, "updates_per_step": 4, "kl_coef": 0.1},
@@ -74,7 +74,7 @@ def folder(tmp_path_factory):
     laptop.build_tokenizer().save_pretrained(folder / "model")
     torch.save({"samples": [vars(s) for s in frozen_samples()], "cases": CASES}, folder / "frozen.pt")
     worker = torchrun("tests/scale_worker.py", folder)
-    _, err = worker.communicate(timeout=600)
+    _, err = worker.communicate(timeout=LIMIT)
     assert worker.returncode == 0, err[-5000:]
     return folder
 

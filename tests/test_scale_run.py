@@ -20,9 +20,11 @@ from prorl_scale import distributed, train
 from prorl_scale.config import Config
 from prorl_scale.rollout import Canary
 from tests.launch import (
+    LIMIT,
     NO_VLLM,
     QUICK,
     ROOT,
+    SHORT,
     fails,
     kill_everything,
     our_tracebacks,
@@ -36,20 +38,25 @@ from tests.launch import (
 from tests.scale_run import StandIn, faulty
 from tests.test_run import assert_equal
 
-SAMPLERS = [pytest.param("stand-in", marks=pytest.mark.slow), pytest.param("vllm", marks=NO_VLLM)]
+KINDS = [  # sampler, arguments: with vLLM it is `make scale-cpu` in short
+    pytest.param(("stand-in", QUICK), id="stand-in", marks=pytest.mark.slow),
+    pytest.param(("as-it-is", SHORT), id="vllm", marks=NO_VLLM),
+]
 
 
-@pytest.fixture(scope="module", params=SAMPLERS)
+@pytest.fixture(scope="module", params=KINDS)
 def straight(request, tmp_path_factory):
-    """An uninterrupted run of six steps on two processes -> (sampler, folder)."""
+    """An uninterrupted run of six steps on two processes -> (sampler, arguments, folder)."""
+    sampler, args = request.param
     out = tmp_path_factory.mktemp("scale") / "straight"
-    code, _, err = run(request.param, *QUICK, "--base-cache", out.parent / "base-models", "--out", out)
+    args = [*args, "--base-cache", out.parent / "base-models"]
+    code, _, err = run(sampler, *args, "--out", out)
     assert code == 0, err[-5000:]
-    return request.param, out
+    return sampler, args, out
 
 
 def test_folder_holds_what_the_contract_names(straight):
-    _, folder = straight
+    _, _, folder = straight
     steps = [r for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "event" not in r]
     assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
     promised = (
@@ -63,24 +70,25 @@ def test_folder_holds_what_the_contract_names(straight):
         assert row["sampler_gap"] is None or row["sampler_gap"] < 1e-5 or row["groups_surplus"]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 6
-    assert summary["resets"] == 3
-    assert set(summary["tiers"]["toy"]) == {"base", "middle", "final"}
+    assert summary["resets"] == sum(row.get("event") == "reset" for row in rows(folder)) >= 2
+    assert all(set(stages) == {"base", "middle", "final"} for stages in summary["tiers"].values())
     assert (folder / "curve.png").stat().st_size > 10_000
     settings = json.loads((folder / "config.json").read_text())["settings"]
     Config(**settings)
 
 
 def test_ledger_counts_every_rank(straight):
-    """Five prompts a round over two processes: three on one, two on the other, ten if there were a second round."""
-    _, folder = straight
-    for row in (r for r in rows(folder) if "event" not in r):
-        assert row["groups_generated"] % 5 == 0
-        assert row["ledger"]["toy"]["generated"] == row["groups_generated"]
-        assert row["tokens"] >= row["groups_generated"] * 8
+    """Prompts of a round are spread over both processes, and all are counted."""
+    _, args, folder = straight
+    prompts, answers = (int(args[args.index(name) + 1]) for name in ("--prompts-per-step", "--answers-per-prompt"))
+    for row in steps(folder):
+        assert row["groups_generated"] % prompts == 0
+        assert sum(tier["generated"] for tier in row["ledger"].values()) == row["groups_generated"]
+        assert row["tokens"] >= row["groups_generated"] * answers
 
 
 def test_exports_open_in_transformers(straight):
-    _, folder = straight
+    _, _, folder = straight
     base, last = (AutoModelForCausalLM.from_pretrained(folder / name).state_dict() for name in ("base", "last"))
     assert base.keys() == last.keys()
     assert any(not torch.equal(base[name], last[name]) for name in base)
@@ -89,23 +97,26 @@ def test_exports_open_in_transformers(straight):
 
 @pytest.fixture(scope="module")
 def killed(straight):
-    """The same run with SIGKILL to all processes in step 5, when the last save was at 3 -> (sampler, folder)."""
-    sampler, expected = straight
+    """The same run with SIGKILL to all processes in step 5, when the last save was at 3 or 4 -> its folder."""
+    sampler, args, expected = straight
     out = expected.parent / "killed"
-    process = start(sampler, *QUICK, "--base-cache", expected.parent / "base-models", "--out", out)
+    process = start(sampler, *args, "--out", out)
     wait_for_line(process, "step     4")
     kill_everything(process)
     assert not (out / "summary.json").exists()
-    assert saved(out) == ["step-000000", "step-000003"]
     (out / "checkpoints/step-000005.tmp").mkdir()  # as if killed while saving: never picked up
-    return sampler, out
+    return out
 
 
 def test_kill_and_resume_equals_an_uninterrupted_run(straight, killed, tmp_path):
-    (sampler, out), (_, expected) = killed, straight
-    out = shutil.copytree(out, tmp_path / "killed")
-    code, _, err = run(sampler, "--resume", out)
-    assert code == 0, err[-5000:]
+    sampler, _, expected = straight
+    out = shutil.copytree(killed, tmp_path / "killed")
+    if sampler == "as-it-is":  # -o: what is installed here will do
+        command = ["make", "-o", ".venv/scale-ready", "scale-cpu", f"SCALE={out}"]
+        code = subprocess.run(command, cwd=ROOT, timeout=LIMIT, check=False).returncode
+    else:
+        code, _, _ = run(sampler, "--resume", out)
+    assert code == 0
     assert rows(out) == rows(expected)
     weights = (load_file(f / "last/model.safetensors") for f in (out, expected))
     assert_equal(*weights)
@@ -118,31 +129,13 @@ def test_kill_and_resume_equals_an_uninterrupted_run(straight, killed, tmp_path)
 @pytest.mark.slow
 def test_resume_on_another_number_of_processes(straight, killed, tmp_path):
     """Two processes, killed in step 5, go on as one: the steps before are the same, the rest runs to the end."""
-    (sampler, out), (_, expected) = killed, straight
-    out = shutil.copytree(out, tmp_path / "killed")
+    sampler, _, expected = straight
+    out = shutil.copytree(killed, tmp_path / "killed")
     code, _, err = run(sampler, "--resume", out, processes=1)
     assert code == 0, err[-5000:]
     assert steps(out)[:3] == steps(expected)[:3]
     assert [row["step"] for row in steps(out)] == [1, 2, 3, 4, 5, 6]
     assert all(row["canary"] < 1e-5 for row in steps(out))
-
-
-@NO_VLLM
-def test_make_scale_cpu_in_short(tmp_path):
-    """The README's command, twice: it starts a run, then goes on with it; through a stage, a reset and a checkpoint."""
-    out = tmp_path / "run"
-    little = "--boundary-prompts 2 --boundary-answers 4 --eval-every 2 --eval-prompts 4 --reset-steps 2 --save-every 2"
-    for more in (f"--steps 3 --warm-up-steps 300 {little} --base-cache {tmp_path}", "--steps 4"):
-        # -o: what is installed here will do
-        command = ["make", "-o", ".venv/scale-ready", "scale-cpu", f"SCALE={out}", f"ARGS={more}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-        assert done.returncode == 0, done.stderr[-5000:]
-    assert [row["step"] for row in steps(out)] == [1, 2, 3, 4]
-    assert all(0 < row["reward_unfiltered"] < 1 and row["canary"] < 1e-4 for row in steps(out))
-    events = [(row["event"], row["step"]) for row in rows(out) if "event" in row]
-    assert ("reset", 2) in events
-    assert ("checkpoint", 4) in events
-    assert json.loads((out / "summary.json").read_text())["steps"] == 4
 
 
 # ------------------------------------------------------------------ saving and stopping
@@ -175,7 +168,7 @@ def test_ctrl_c_saves_and_resumes(tmp_path, more):
     process = start("stand-in", *args)
     wait_for_line(process, "step     3")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=LIMIT)
     assert f"stopped; state saved: continue with --resume {out}" in err
     assert not our_tracebacks(err), err[-5000:]
     done = len(steps(out))
