@@ -65,12 +65,18 @@ class Config:
     answers_per_prompt: int = 16  # G
     temperature: float = 1.2  # of sampling AND scoring; there is no top-p or top-k, see `rollout`
     max_new_tokens: int | None = None
+    max_prompt_tokens: int | None = None  # a longer prompt is an error; None: what leaves room for an answer
     rollout_batch: int | None = None  # answers written side by side
     dynamic_sampling: bool = True
     max_rounds: int = 4  # cap on the generation rounds of one step
     # reward and loss
     binary_reward: bool | None = None  # partly right earns 0; otherwise the task's own score in [0, 1]
     zero_truncated: bool = False  # an answer cut off by max_new_tokens earns 0
+    overlong_buffer: int = 0  # tokens before max_new_tokens over which a growing penalty sets in; 0: none
+    length_bonus: float = 0.0  # weight of ProRLv2's bonus for short answers; 0: none
+    length_bonus_on: int = 100  # steps of each cycle with that bonus,
+    length_bonus_off: int = 0  # and without
+    advantage: Literal["group", "batch"] = "group"  # what the deviation is taken over: GRPO, or ProRLv2
     updates_per_step: int = 4
     microbatch_tokens: int | None = None
     eps_low: float = 0.2
@@ -79,18 +85,26 @@ class Config:
     kl_kind: Literal["k1", "k2", "k3"] = "k3"
     kl_coef: float | None = None
     learning_rate: float | None = None
+    learning_rate_warm_up: int = 0  # steps over which it rises from 0; constant afterwards
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     gradient_checkpointing: bool | None = None
     max_bad_steps: int = 5  # give up after so many in a row without contrast, or with a loss that is not finite
     # reset
     reset: bool = True
-    reset_every: int | None = None  # steps; 0: only when validation stalls
-    reset_on_stall: int = 0  # evaluations in a row without a new best; 0: only on the fixed interval
-    reset_min_spacing: int = 20
+    reset_steps: list[int] = field(default_factory=list)  # steps after which to reset, whatever else holds
+    reset_every: int | None = None  # steps; 0: no fixed interval
+    reset_on_stall: int = 0  # evaluations in a row without a new best; 0: never for that
+    reset_margin: float = 0.0  # by how much a new best must exceed the one before
+    reset_on_drop: float = 0.0  # fall of the validation score below its best since the last reset; 0: never for that
+    reset_kl_above: float = 0.0  # 0: never for that; as the next, of the median of the last steps
+    reset_entropy_below: float = 0.0  # 0: never for that
+    reset_min_spacing: int = 20  # steps; does not bind reset_steps
+    reset_to: Literal["policy", "best"] = "policy"  # the reference's new weights: of now, or of the best validation
     reset_keeps_optimizer: bool = False
     # eval
     eval_every: int | None = None  # 0: never
+    eval_sets: dict[str, float] | None = None  # weight of each tier in the validation score; None: all alike
     eval_prompts: int | None = None  # per tier, for the validation score
     eval_answers: int = 4
     eval_temperature: float | None = None
@@ -111,6 +125,7 @@ class State:
     any_contrast: bool = False  # has any group ever been fit to train on
     seconds: float = 0.0
     history: list = field(default_factory=list)  # (step, validation score)
+    dynamics: list = field(default_factory=list)  # (step, KL, entropy) of the last steps
     boundary: dict = field(default_factory=dict)  # "base" | "middle" | "final" -> tier -> pass@k
 
 
@@ -166,7 +181,7 @@ def draw_prompts(run: Run, count: int) -> tuple[list[tasks.Problem], list[list[i
 def encode(run: Run, problem: tasks.Problem) -> list[int]:
     """Token ids of a prompt, checked to leave room for an answer."""
     ids = tasks.prompt_ids(run.tokenizer, problem.prompt)
-    cli.check_prompt_fits(ids, run.policy.config, run.config.max_new_tokens)
+    cli.check_prompt_fits(ids, run.policy.config, run.config)
     return ids
 
 
@@ -324,14 +339,65 @@ def group_advantages(rewards: Tensor) -> Tensor:
     return torch.where(has_contrast(rewards)[:, None], advantages, torch.zeros_like(advantages))
 
 
-def add_advantages(groups: list[list[Sample]], zero_truncated: bool) -> None:
+def batch_advantages(rewards: list[Tensor], lengths: list[Tensor]) -> list[Tensor]:
+    """REINFORCE++-baseline, the advantage of ProRLv2: P tensors of (G,) rewards and of answer lengths -> P of (G,).
+
+    Each reward minus its group's mean; then all of them minus their mean and over their standard deviation, both over
+    the TOKENS of the step (population variance), so a long answer counts for more.  A group with little contrast stays
+    small, where GRPO's own deviation would blow it up to the size of the others.
+
+    >>> batch_advantages([torch.tensor([1.0, 0.0])], [torch.tensor([1, 3])])
+    [tensor([ 1.7321, -0.5774])]
+    """
+    centered = torch.cat([group - group.mean() for group in rewards])
+    weights = torch.cat(lengths).to(centered)
+    weights = weights / weights.sum()
+    mean = (weights * centered).sum()
+    variance = (weights * (centered - mean) ** 2).sum()
+    advantages = (centered - mean) * variance.clamp(min=1e-8).rsqrt()
+    return list(advantages.split([len(group) for group in rewards]))
+
+
+def length_bonus(length: int, limit: int) -> float:
+    """ProRLv2's cosine: 1 for an empty answer, 0 at the limit of tokens.  Its two ends are choices; v2 prints none.
+
+    >>> [round(length_bonus(length, 8), 2) for length in (0, 4, 8)]
+    [1.0, 0.5, 0.0]
+    """
+    return 0.5 * (1 + math.cos(math.pi * min(length, limit) / limit))
+
+
+def overlong_penalty(length: int, limit: int, buffer: int) -> float:
+    """0 up to `buffer` tokens below the limit, from there down to -1 at it (DAPO, arXiv 2503.14476, eq. 13)."""
+    return -max(0.0, min(1.0, (length - (limit - buffer)) / buffer)) if buffer else 0.0
+
+
+def shaped_reward(sample: Sample, step: int, config: Config) -> float:
+    """The reward that advantages are made of: the verifier's, and what the settings say about length.
+
+    An answer cut off under `zero_truncated` earns 0 and no further penalty, as in ProRLv2's code.
+    """
+    if config.zero_truncated and sample.truncated:
+        return 0.0
+    reward = sample.reward + overlong_penalty(len(sample.answer), config.max_new_tokens, config.overlong_buffer)
+    if step % (config.length_bonus_on + config.length_bonus_off) < config.length_bonus_on:
+        reward += config.length_bonus * length_bonus(len(sample.answer), config.max_new_tokens)
+    return reward
+
+
+def add_advantages(groups: list[list[Sample]], step: int, config: Config) -> None:
     """Shape the rewards, then compare each answer with its group.
 
-    Shaping comes AFTER the filter of `collect_groups`: a penalty before it would decide which groups survive.
+    Shaping comes AFTER the filter of `collect_groups`: a penalty before it would decide which groups survive.  Groups
+    may differ in size: one that waited may be older than a change of `answers_per_prompt`.
     """
-    rewards = torch.tensor([[0.0 if zero_truncated and s.truncated else s.reward for s in group] for group in groups])
-    for group, row in zip(groups, group_advantages(rewards).tolist(), strict=True):
-        for sample, advantage in zip(group, row, strict=True):
+    rewards = [torch.tensor([shaped_reward(s, step, config) for s in group]) for group in groups]
+    if config.advantage == "batch":
+        advantages = batch_advantages(rewards, [torch.tensor([len(s.answer) for s in group]) for group in groups])
+    else:
+        advantages = [group_advantages(group[None])[0] for group in rewards]
+    for group, row in zip(groups, advantages, strict=True):
+        for sample, advantage in zip(group, row.tolist(), strict=True):
             sample.advantage = advantage
 
 
@@ -457,10 +523,16 @@ def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
     new = [s for group in [*groups, *run.state.surplus] for s in group if s.old_logp is None]
     for sample, logp, entropy in score_samples(run.policy, new, run.config, with_entropy=True):
         sample.old_logp, sample.entropy = logp, entropy.sum().item()
-    if run.config.kl_coef > 0:
-        everything = [sample for group in groups for sample in group]
-        for sample, logp, _ in score_samples(run.reference, everything, run.config):
+    # Cut as `update` will cut: then a reference that was just reset scores the very same numbers as the policy does.
+    for part in mini_batches(groups, run.config.updates_per_step) if run.config.kl_coef > 0 else []:
+        for sample, logp, _ in score_samples(run.reference, part, run.config):
             sample.ref_logp = logp
+
+
+def mini_batches(groups: list[list[Sample]], count: int) -> list[list[Sample]]:
+    """Whole groups in at most `count` parts of nearly equal size, each as one list of samples."""
+    size = max(1, math.ceil(len(groups) / count))
+    return [[s for group in groups[i : i + size] for s in group] for i in range(0, len(groups), size)]
 
 
 # ============================================================================ 6. loss
@@ -542,6 +614,25 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
     raise ValueError(f"kl kind is k1, k2 or k3, not {kind!r}")
 
 
+def mismatch_weights(old_logp: Tensor, sampler_logp: Tensor, kind: str, low: float, high: float) -> Tensor:
+    """Correct for a sampler that computes other log-probs than the trainer: (B, T), (B, T) -> (B, T), no gradient.
+
+    The tokens were drawn from the sampler's distribution, the loss is about the trainer's; w = exp(old - sampler) is
+    what lies between.  "tis", truncated importance sampling: min(w, high).  "icepop", as in ProRLv2: w where
+    low <= w <= high, else 0, so that a token on which the two disagree grossly teaches nothing.
+
+    >>> old, sampler = torch.tensor([0.5, 0.9, 0.1]).log(), torch.tensor([0.5, 0.1, 0.9]).log()
+    >>> mismatch_weights(old, sampler, "tis", 0.5, 5.0), mismatch_weights(old, sampler, "icepop", 0.5, 5.0)
+    (tensor([1.0000, 5.0000, 0.1111]), tensor([1., 0., 0.]))
+    """
+    weights = (old_logp - sampler_logp).detach().clamp(-20, 20).exp()
+    if kind == "tis":
+        return weights.clamp(max=high)
+    if kind == "icepop":
+        return torch.where((weights >= low) & (weights <= high), weights, torch.zeros_like(weights))
+    raise ValueError(f"mismatch correction is tis or icepop, not {kind!r}")
+
+
 def penalized_loss(
     logp: Tensor,
     old_logp: Tensor,
@@ -550,12 +641,15 @@ def penalized_loss(
     weights: Tensor,
     num_tokens: int,
     config: Config,
+    mismatch: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What an update minimises, `policy_loss` + kl_coef * KL: (B, T) inputs -> scalar, and detached sums.
 
     weights: (B, T) from `token_weights`.  ref_logp None: no penalty.  The KL is in the loss, not in the reward.
+    mismatch: (B, T) from `mismatch_weights`, for the surrogate alone; the KL is about the policy, whoever sampled.
     """
-    loss, sums = policy_loss(logp, old_logp, advantages, weights, num_tokens, config.eps_low, config.eps_high)
+    surrogate_weights = weights if mismatch is None else weights * mismatch
+    loss, sums = policy_loss(logp, old_logp, advantages, surrogate_weights, num_tokens, config.eps_low, config.eps_high)
     if ref_logp is not None:
         kl = (kl_estimate(logp, ref_logp, config.kl_kind) * weights).sum() / num_tokens
         loss = loss + config.kl_coef * kl
@@ -592,17 +686,24 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     return {**sums, "grad_norm": grad_norm, "skipped": float(not finite)}
 
 
+def learning_rate(step: int, config: Config) -> float:
+    """Constant, after an optional linear warm-up over the first steps; step counts from 0."""
+    return config.learning_rate * min(1.0, (step + 1) / max(1, config.learning_rate_warm_up))
+
+
 def update_all(run: Run, groups: list[list[Sample]], update: Any = update) -> dict[str, float]:
     """`updates_per_step` updates over mini-batches of whole groups; the clip acts from the second on."""
-    size = math.ceil(len(groups) / run.config.updates_per_step)
-    parts = [groups[i : i + size] for i in range(0, len(groups), size)]
+    for weights in run.optimizer.param_groups:
+        weights["lr"] = learning_rate(run.state.step, run.config)
     run.policy.train(run.config.gradient_checkpointing)  # transformers checkpoints in training mode only
-    results = [update(run, [sample for group in part for sample in group]) for part in parts]
+    results = [update(run, part) for part in mini_batches(groups, run.config.updates_per_step)]
     run.policy.eval()
     total = {key: sum(result[key] for result in results) for key in results[0]}
     return {
         **{key: total[key] / len(results) for key in ("loss", "grad_norm")},
-        "kl": total["kl"] / len(results) if run.config.kl_coef > 0 else None,  # measuring it costs a reference pass
+        # Measuring KL costs a reference pass; before the first update since a reset it is exactly 0.
+        "kl": total["kl"] / len(results) if run.config.kl_coef > 0 else None,
+        "kl_first": results[0]["kl"] if run.config.kl_coef > 0 else None,
         **{key: total[key] / total["tokens"] for key in ("clip_low", "clip_high")},
         "skipped_updates": int(total["skipped"]),
     }
@@ -611,22 +712,46 @@ def update_all(run: Run, groups: list[list[Sample]], update: Any = update) -> di
 # ============================================================================ 8. reset
 
 
-def should_reset(step: int, last_reset: int, history: list[tuple[int, float]], config: Config) -> str | None:
-    """Why the reference should be reset now, or None.  history: (step, validation score), oldest first.
+RECENT = 5  # steps whose median is compared with a threshold: one outlier of a heavy-tailed estimate is no drift
 
-    The paper resets "when validation stagnates or degrades" and gives no number (2.3.1); both rules here are choices.
+
+def should_reset(
+    step: int,
+    last_reset: int,
+    history: list[tuple[int, float]],
+    config: Config,
+    dynamics: list[tuple[int, float | None, float | None]] = (),
+) -> str | None:
+    """Why the reference should be reset now, or None.  Lists are oldest first; each rule has a setting of its own.
+
+    history: (step, validation score).  dynamics: (step, KL, entropy), None where a step had none.  The paper resets
+    "when validation stagnates or degrades" and gives no number (2.3.1): the rules' exact form is a choice.
     """
     since = step - last_reset
-    if not config.reset or since < config.reset_min_spacing:
+    if not config.reset or since == 0:
+        return None
+    if step in config.reset_steps:
+        return "the settings name this step"
+    if since < config.reset_min_spacing:
         return None
     if config.reset_every and since >= config.reset_every:
         return f"{since} steps since the last reset"
-    recent = [score for at, score in history if at > last_reset]
-    earlier = [score for at, score in history if at <= last_reset]
+    for name, column, limit, sign in (
+        ("KL", 1, config.reset_kl_above, 1),
+        ("entropy", 2, config.reset_entropy_below, -1),
+    ):
+        values = [row[column] for row in dynamics if row[0] > last_reset and row[column] is not None][-RECENT:]
+        if limit and len(values) == RECENT and sign * np.median(values) > sign * limit:
+            return f"{name} {np.median(values):.4g} is {'above' if sign > 0 else 'below'} {limit:g}"
+    drop = config.reset_on_drop
+    here = [score for at, score in history if at >= last_reset]  # the evaluation at the reset is where it began
+    if drop and here and here[-1] < max(here) - drop:
+        return f"validation fell from {max(here):.3f} to {here[-1]:.3f}"
     patience = config.reset_on_stall
-    if patience and len(recent) >= patience:
-        best_before = max(earlier + recent[:-patience], default=-math.inf)
-        if max(recent[-patience:]) <= best_before:
+    recent = [score for at, score in history if at > last_reset][-patience:]
+    if patience and len(recent) == patience:
+        before = [score for _, score in history][:-patience]
+        if max(recent) <= max(before, default=-math.inf) + config.reset_margin:
             return f"no new best in {patience} evaluations"
     return None
 
@@ -646,6 +771,20 @@ def reset_reference(policy: Any, reference: Any, optimizer: Any, keep_optimizer:
         optimizer.state.clear()
 
 
+def reset_if_due(run: Run) -> bool:
+    """Ask `should_reset`, and do it -> whether it was done."""
+    state, config = run.state, run.config
+    reason = should_reset(state.step, state.last_reset, state.history, config, state.dynamics)
+    if reason is None:
+        return False
+    reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
+    if config.reset_to == "best" and state.history and best_step(state.history) < state.step:
+        run.folder.load_best(run)
+    state.last_reset, state.resets = state.step, state.resets + 1
+    run.folder.event("reset", step=state.step, resets=state.resets, reason=reason)
+    return True
+
+
 # ============================================================================ 9. eval
 
 
@@ -662,14 +801,14 @@ def pass_at_k(n: Any, c: Any, k: Any) -> Any:
     return np.vectorize(lambda n, c, k: 1.0 - math.comb(n - c, k) / math.comb(n, k), otypes=[float])(n, c, k)
 
 
-def evaluate(run: Run, prompts: int, answers: int, seed: int) -> dict[str, np.ndarray]:
-    """Answer held-out prompts of every tier -> tier: (prompts, answers) bool, is it right (raw score 1)?
+def evaluate(run: Run, prompts: int, answers: int, seed: int, tiers: list[str]) -> dict[str, np.ndarray]:
+    """Answer held-out prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?
 
     Draws from a generator of its own, so that evaluating more or less often does not change the training run.
     """
     generator = torch.Generator(run.policy.device).manual_seed(seed)
     right = {}
-    for tier in tqdm(run.task.tiers, "evaluate", leave=False):
+    for tier in tqdm(tiers, "evaluate", leave=False):
         problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
         encoded = [encode(run, problem) for problem in problems]
         groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
@@ -677,19 +816,31 @@ def evaluate(run: Run, prompts: int, answers: int, seed: int) -> dict[str, np.nd
     return right
 
 
-def validate(run: Run) -> None:
-    """pass@1 on held-out prompts, averaged over tiers: the score that `should_reset` watches."""
-    right = evaluate(run, run.config.eval_prompts, run.config.eval_answers, run.config.seed)
+def validate(run: Run) -> bool:
+    """pass@1 on held-out prompts, averaged over tiers: the score that `should_reset` watches -> is it a new best?"""
+    config, state = run.config, run.state
+    shares = config.eval_sets or dict.fromkeys(run.task.tiers, 1.0)
+    right = evaluate(run, config.eval_prompts, config.eval_answers, config.seed, list(shares))
     tiers = {tier: float(rows.mean()) for tier, rows in right.items()}
-    run.state.history.append((run.state.step, float(np.mean(list(tiers.values())))))
-    run.folder.event("evaluation", step=run.state.step, score=run.state.history[-1][1], tiers=tiers)
+    score = float(np.average(list(tiers.values()), weights=list(shares.values())))
+    tables = [report.pass_at_k_table(rows, pass_at_k)["pass@k"] for rows in right.values()]
+    pass_at = {k: float(np.average([t[k] for t in tables], weights=list(shares.values()))) for k in tables[0]}
+    state.history.append((state.step, score))
+    run.folder.event("evaluation", step=state.step, score=score, tiers=tiers, **{"pass@k": pass_at})
+    return best_step(state.history) == state.step
+
+
+def best_step(history: list[tuple[int, float]]) -> int:
+    """The step of the best validation score, the first of equals."""
+    return max(history, key=lambda row: row[1])[0]
 
 
 def measure_boundary(run: Run, name: str) -> None:
     """pass@k by tier, once for each of base, middle and final; all three see the same held-out prompts."""
-    if run.config.boundary_prompts == 0 or name in run.state.boundary:
+    config = run.config
+    if config.boundary_prompts == 0 or name in run.state.boundary:
         return
-    right = evaluate(run, run.config.boundary_prompts, run.config.boundary_answers, run.config.seed + 1)
+    right = evaluate(run, config.boundary_prompts, config.boundary_answers, config.seed + 1, list(run.task.tiers))
     run.state.boundary[name] = {tier: report.pass_at_k_table(rows, pass_at_k) for tier, rows in right.items()}
     run.folder.event("boundary", step=run.state.step, name=name, tiers=run.state.boundary[name])
 
@@ -702,9 +853,9 @@ def train_step(run: Run) -> None:
     state, start = run.state, time.perf_counter()
     groups, ledger = collect_groups(run)  # prompts, rollout, reward
     usable = any(s.reward != group[0].reward for group in groups for s in group)
-    stats = {**dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
+    stats = {**dict.fromkeys(("loss", "kl", "kl_first", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
     if usable:  # an empty batch is a logged step without an update
-        add_advantages(groups, run.config.zero_truncated)
+        add_advantages(groups, state.step, run.config)
         with ledger.clock("logprobs"):
             add_logprobs(run, groups)
         with ledger.clock("update"):
@@ -714,8 +865,10 @@ def train_step(run: Run) -> None:
     state.step += 1
     seconds = time.perf_counter() - start
     state.seconds += seconds
-    run.folder.metrics({"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
-                        "resets": state.resets, "seconds": seconds})  # fmt: skip
+    row = {"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
+           "resets": state.resets, "seconds": seconds}  # fmt: skip
+    state.dynamics = [*state.dynamics, (state.step, row["kl"], row["entropy"])][-RECENT:]
+    run.folder.metrics(row)
 
 
 def train(config: Config) -> dict:
@@ -727,17 +880,14 @@ def train(config: Config) -> dict:
             measure_boundary(run, "base")
             if config.eval_every:
                 validate(run)
+                folder.keep_best(run.policy)
             folder.save(run)  # from here on, whatever happens can be resumed
         folder.say(report.LEGEND)
         while state.step < config.steps and state.seconds < (config.max_seconds or math.inf):
             train_step(run)
-            if config.eval_every and state.step % config.eval_every == 0:
-                validate(run)
-            reason = should_reset(state.step, state.last_reset, state.history, config)
-            if reason:
-                reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
-                state.last_reset, state.resets = state.step, state.resets + 1
-                folder.event("reset", step=state.step, resets=state.resets, reason=reason)
+            if config.eval_every and state.step % config.eval_every == 0 and validate(run):
+                folder.keep_best(run.policy)
+            reset_if_due(run)
             if state.step == config.steps // 2:
                 measure_boundary(run, "middle")
             gave_up = state.bad_steps >= config.max_bad_steps

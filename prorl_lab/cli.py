@@ -57,7 +57,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 AT_LEAST_ONE = (
     *("steps", "save_every", "prompts_per_step", "max_new_tokens", "rollout_batch", "max_rounds", "updates_per_step"),
-    *("microbatch_tokens", "max_bad_steps", "eval_prompts", "eval_answers"),
+    *("microbatch_tokens", "max_bad_steps", "eval_prompts", "eval_answers", "length_bonus_on"),
+)
+NOT_NEGATIVE = (
+    *("kl_coef", "eps_low", "eps_high", "weight_decay", "overlong_buffer", "length_bonus_off", "learning_rate_warm_up"),
+    *("reset_every", "reset_on_stall", "reset_margin", "reset_on_drop", "reset_kl_above", "reset_entropy_below"),
 )
 RESUMABLE = {"steps", "max_seconds"}  # a resumed run may go on for longer; nothing else may change
 
@@ -139,15 +143,25 @@ def check(config: Any) -> None:
     for name in ("temperature", "eval_temperature", "learning_rate", "grad_clip"):
         if not getattr(config, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
-    for name in ("kl_coef", "eps_low", "eps_high", "weight_decay", "reset_every", "reset_on_stall"):
+    for name in NOT_NEGATIVE:
         if getattr(config, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, but is {getattr(config, name)}")
     if config.eps_low >= 1:
         raise UserError(
             f"--eps-low {config.eps_low} lets a ratio fall to 0 or below: give less than 1 (the paper: 0.2)"
         )
-    if config.reset_on_stall and not config.eval_every:
-        raise UserError("--reset-on-stall watches validation, which --eval-every 0 turns off: set --eval-every")
+    watching = {"reset_on_stall": config.reset_on_stall, "reset_on_drop": config.reset_on_drop,
+                "reset_to": config.reset_to == "best"}  # fmt: skip
+    for name in (name for name, on in watching.items() if on and not config.eval_every):
+        raise UserError(
+            f"--{name.replace('_', '-')} needs validation, which --eval-every 0 turns off: set --eval-every"
+        )
+    if config.reset_kl_above and not config.kl_coef:
+        raise UserError("--reset-kl-above watches the KL, which --kl-coef 0 does not measure: set --kl-coef")
+    if config.overlong_buffer >= config.max_new_tokens:
+        raise UserError(
+            f"--overlong-buffer {config.overlong_buffer} must be less than --max-new-tokens {config.max_new_tokens}"
+        )
     if config.model != "laptop" and config.task == "laptop":
         raise UserError(
             "--task laptop speaks the 38 words of the laptop model only: give --model laptop, or another --task"
@@ -158,12 +172,17 @@ def check(config: Any) -> None:
         )
 
 
-def check_prompt_fits(prompt: list[int], model_config: Any, max_new_tokens: int) -> None:
-    """Raise UserError where a prompt with its answer may be longer than the model's context."""
+def check_prompt_fits(prompt: list[int], model_config: Any, config: Any) -> None:
+    """Raise UserError where a prompt is longer than allowed, or with its answer than the model's context."""
     context = getattr(model_config, "max_position_embeddings", None)
-    if context and len(prompt) + max_new_tokens > context:
+    if config.max_prompt_tokens and len(prompt) > config.max_prompt_tokens:
         raise UserError(
-            f"a prompt of {len(prompt)} tokens and an answer of {max_new_tokens} do not fit the model's context "
+            f"a prompt of {len(prompt)} tokens exceeds --max-prompt-tokens {config.max_prompt_tokens}: raise it, "
+            "or choose another task"
+        )
+    if context and len(prompt) + config.max_new_tokens > context:
+        raise UserError(
+            f"a prompt of {len(prompt)} tokens and an answer of {config.max_new_tokens} do not fit the model's context "
             f"of {context}: lower --max-new-tokens, or choose another task"
         )
 

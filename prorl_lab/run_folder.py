@@ -95,6 +95,16 @@ class RunFolder:
             os.fsync(file.fileno())
         unfinished.replace(self.path / "state.pt")  # a crash before this line leaves the previous state
 
+    def keep_best(self, policy: Any) -> None:
+        """Save the weights of the best validation so far, for resets to it and for whoever wants that model."""
+        unfinished = self.path / "best.pt.tmp"
+        torch.save(policy.state_dict(), unfinished)
+        unfinished.replace(self.path / "best.pt")
+
+    def load_best(self, run: Any) -> None:
+        """Give the reference the policy's weights of the best validation."""
+        run.reference.load_state_dict(torch.load(self.path / "best.pt", map_location="cpu", weights_only=True))
+
     def restore(self, run: Any, state_class: type, sample_class: type) -> None:
         """The inverse of `save`, into a run that was just built; drops what was logged after the save."""
         path = self.path / "state.pt"
@@ -184,6 +194,10 @@ def environment() -> dict[str, Any]:
 
 def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -40,6 +40,8 @@ class Task(Protocol):
     tiers: list[str]
     stop_ids: list[int]
 
+    # A task with domains also has set_weights(weights: dict[str, float]): their shares from here on.
+
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         """Problem `number` of a split ("train" or "held-out"); of a drawn tier, or of the given one."""
         ...
@@ -68,12 +70,32 @@ class LaptopTask:
             self.datasets[tier_name(length)] = dataset
         self.tiers = [tier_name(length) for length in laptop.EVAL_LENGTHS]
         self.train_tiers = [tier_name(length) for length in laptop.TRAIN_LENGTHS]
+        self.weights: dict[str, float] | None = None
+
+    def set_weights(self, weights: dict[str, float]) -> None:
+        """From here on, draw training problems of these domains, "ascending" and "descending", in these shares.
+
+        Raises UserError for another name.
+        """
+        if set(weights) - {laptop.ASCENDING, laptop.DESCENDING} or not sum(weights.values()) > 0:
+            raise UserError(f"the laptop task has the domains ascending and descending, not {weights}: mend --domains")
+        self.weights = weights
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         tier = tier or drawn(self.train_tiers, self.seed, split, number)
-        entry = self.datasets[tier][number + (HELD_OUT if split == "held-out" else 0)]
+        if split == "held-out" or self.weights is None:
+            entry = self.datasets[tier][number + (HELD_OUT if split == "held-out" else 0)]
+        else:
+            entry = self._entry_of_domain(tier, number)
         meta = entry["metadata"]
         return Problem(tier, laptop.prompt_text(meta["transformed_words"], meta["direction"] == "ascending"), entry)
+
+    def _entry_of_domain(self, tier: str, number: int) -> dict:
+        """The generator draws the direction itself, so take the first of the problem's own 32 that has ours."""
+        domains, shares = zip(*self.weights.items(), strict=True)
+        (domain,) = random.Random(f"{self.seed}/domain/{number}").choices(domains, shares)
+        entries = (self.datasets[tier][number * 32 + i] for i in range(32))
+        return next(entry for entry in entries if entry["metadata"]["direction"] == domain)
 
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         # This scorer splits and compares strings; it never evaluates text, so it may run in our own process.

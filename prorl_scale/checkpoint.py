@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import RunFolder
+from prorl_mini import best_step
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
 
@@ -107,6 +108,11 @@ class Folder(RunFolder):
         if run.state.step < run.config.steps:
             run.state.boundary.pop("final", None)  # a finished run that is to go on measures its end again
         distributed.on_main(lambda: self._rewind_metrics(run.state.step))
+
+    def load_best(self, run: Any) -> None:
+        """Give the reference the policy's weights of the best validation: the loop saves then, `_prune` keeps them."""
+        weights = {f"policy/{key}": value for key, value in run.reference.state_dict().items()}
+        dcp.load(weights, checkpoint_id=self.checkpoints / f"step-{best_step(run.state.history):06d}")
 
     def _newest(self) -> Path:
         finished = self._finished()

@@ -1,5 +1,6 @@
 """Settings of a run: those of `prorl_mini.Config`, and what only many processes and vLLM need."""
 
+import dataclasses
 import datetime
 import os
 from dataclasses import dataclass
@@ -11,19 +12,31 @@ import tyro
 import prorl_mini
 from prorl_lab import cli
 from prorl_lab.errors import UserError
-from prorl_scale.recipes import RECIPES
+from prorl_scale import health, recipes
 
 
 @dataclass
 class Config(prorl_mini.Config):
     """Every setting of a run.  A recipe sets some, the command line overrides it; None takes the model's default."""
 
-    recipe: str | None = None  # a name from prorl_scale/recipes.py
+    recipe: str | None = None  # a name from prorl_scale/recipes.py; its stages then change settings on the way
+    domains: dict[str, float] | None = None  # share of each domain in the training prompts; None: the task's own
+    mismatch: Literal["off", "tis", "icepop"] = "off"  # correct for a sampler whose log-probs differ
+    mismatch_low: float = 0.5  # bounds of exp(trainer's log-prob - sampler's); tis uses the upper one alone
+    mismatch_high: float = 5.0
     canary_tolerance: float | None = None  # mean |log-prob difference| of sampler and trainer; 1e-4 in float32
     keep_checkpoints: int = 2  # the last so many, and the one with the best validation
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
+    # health: limits that a run in good order stays within (prorl_scale/health.py); 0: not watched
+    health_entropy_min: float = 0.0  # nats per token
+    health_length_growth: float = 0.0  # mean answer length, late over early in the window
+    health_repetition_max: float = 0.0  # share of answers that end in a loop
+    health_truncated_max: float = 0.0  # share of answers cut off
+    health_kl_max: float = 0.0  # to the reference, per token
+    health_reward_jump: float = 0.0  # rise of the training reward over the window while validation gained nothing
+    health_stops: list[str] = dataclasses.field(default_factory=list)  # of these rules; the others warn
 
 
 def parse(config_class: type, args: list[str] | None) -> Any:
@@ -31,9 +44,8 @@ def parse(config_class: type, args: list[str] | None) -> Any:
     given = tyro.cli(config_class, args=args, description="ProRL under torchrun; a run is a folder.")
     if given.resume or given.recipe is None:
         return cli.parse(config_class, args)
-    if given.recipe not in RECIPES:
-        raise UserError(f"unknown recipe {given.recipe!r}: give --recipe one of {', '.join(sorted(RECIPES))}")
-    return tyro.cli(config_class, args=args, default=config_class(**RECIPES[given.recipe], recipe=given.recipe))
+    settings = recipes.find(given.recipe).settings
+    return tyro.cli(config_class, args=args, default=config_class(**settings, recipe=given.recipe))
 
 
 def resolve(config: Config) -> Config:
@@ -45,18 +57,49 @@ def resolve(config: Config) -> Config:
     if config.out is None:
         config.out = f"runs/{datetime.datetime.now():%Y-%m-%d-%H%M%S}-scale"
     config = cli.resolve(config)
+    if config.max_prompt_tokens is None:
+        config.max_prompt_tokens = 24 if config.model == "laptop" else 1024
     if config.canary_tolerance is None:
         config.canary_tolerance = 1e-4 if config.dtype == "float32" else 0.05
     if config.dtype == "float64":
         raise UserError("vLLM does not compute in float64: give --dtype float32 or bfloat16")
     if config.dtype == "bfloat16" and config.device == "cpu":
         raise UserError("bfloat16 on a CPU is not supported here: give --dtype float32")
-    for name in ("canary_tolerance", "timeout_minutes", "gpu_memory", "keep_checkpoints"):
+    for name in ("canary_tolerance", "timeout_minutes", "gpu_memory", "keep_checkpoints", "max_prompt_tokens"):
         if not getattr(config, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
+    if not 0 <= config.mismatch_low < config.mismatch_high:
+        raise UserError(
+            f"--mismatch-low {config.mismatch_low} and --mismatch-high {config.mismatch_high} leave no ratio between "
+            "them: give a low bound of at least 0 and a higher high one"
+        )
+    for name in set(config.health_stops) - set(health.RULES):
+        raise UserError(f"--health-stops knows {', '.join(health.RULES)}, not {name!r}")
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     if config.device == "cuda" and local > torch.cuda.device_count():
         raise UserError(
             f"{local} processes for {torch.cuda.device_count()} GPUs: give torchrun --nproc-per-node at most the latter"
         )
     return config
+
+
+def stages_of(config: Config) -> recipes.Recipe:
+    """The recipe that the run follows; without one, a single stage that changes nothing."""
+    return recipes.find(config.recipe) if config.recipe else recipes.Recipe("no recipe", {})
+
+
+def at_stage(config: Config, stage: int) -> Config:
+    """The settings in force at a stage: those of the start, and what the stages up to it change.
+
+    A stage wins over the command line, which says how the run starts.
+    """
+    return dataclasses.replace(config, **stages_of(config).settings_at(stage))
+
+
+def longest_answer(config: Config) -> int:
+    """The largest max_new_tokens of any stage.  With the longest prompt it is the context that vLLM is started for.
+
+    One engine serves all stages.  Its memory is divided into pages, so a longer limit costs nothing until it is used,
+    and a stage with a longer context needs no new engine.
+    """
+    return max(at_stage(config, stage).max_new_tokens for stage in range(len(stages_of(config).stages)))

@@ -19,8 +19,11 @@ from prorl_scale import distributed
 class Engine:
     """One vLLM engine per rank.  Ranks generate on their own; only the weights of a push come from all of them."""
 
-    def __init__(self, folder: str, config: Any, stop_ids: list[int]):
-        """Start on the weights in `folder`; needs the process group.  Raises UserError where vLLM is missing."""
+    def __init__(self, folder: str, config: Any, stop_ids: list[int], context: int):
+        """Start on the weights in `folder`, for prompts and answers of at most `context` tokens together.
+
+        Needs the process group.  Raises UserError where vLLM is missing.
+        """
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; vLLM reads these three when it is imported
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it ties every rank to the same cores
@@ -44,6 +47,7 @@ class Engine:
             seed=config.seed,
             enforce_eager=not self.gpu,
             max_num_seqs=config.rollout_batch,
+            max_model_len=context,
             logprobs_mode="processed_logprobs",  # after the temperature, as the trainer computes them
             generation_config="vllm",  # the model folder's own could cut the distribution's tail
             **device,

@@ -9,13 +9,15 @@ when to reset) is the same pure function on each rank, and only tensors are spre
 """
 
 import contextlib
+import dataclasses
+import json
 import math
 import os
 import resource
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,25 +26,26 @@ from torch import Tensor
 import prorl_mini
 from prorl_lab import cli, models, report, tasks
 from prorl_lab.errors import UserError
-from prorl_lab.ledger import Ledger
-from prorl_lab.run_folder import GracefulStop
+from prorl_lab.ledger import Ledger, mean
+from prorl_lab.run_folder import GracefulStop, read_json, write_json
 from prorl_mini import (
-    State,
     add_advantages,
     collect_groups,
     encode,
-    measure_boundary,
+    mini_batches,
+    mismatch_weights,
     penalized_loss,
     policy_loss,  # noqa: F401  called by penalized_loss; named here so that anyone can see it is mini's
-    reset_reference,
+    reset_if_due,
+    reset_reference,  # noqa: F401  as should_reset, called by reset_if_due
     score_answers,
-    should_reset,
+    should_reset,  # noqa: F401
     update_all,
     validate,
 )
-from prorl_scale import batch, distributed, policy
+from prorl_scale import batch, distributed, health, policy
 from prorl_scale.checkpoint import Folder
-from prorl_scale.config import Config, parse, resolve
+from prorl_scale.config import Config, at_stage, longest_answer, parse, resolve, stages_of
 from prorl_scale.rollout import Canary, Engine
 
 # ============================================================================ 1. prompts
@@ -56,9 +59,23 @@ class Sample(prorl_mini.Sample):
 
 
 @dataclass
-class Run(prorl_mini.Run):
-    """What `train` works with.  `policy` and `reference` are sharded `Scorer`s; the generator is this rank's own."""
+class State(prorl_mini.State):
+    """What a run changes besides weights."""
 
+    stage: int = 0  # of the recipe
+    watched: list = field(default_factory=list)  # what `health` sees: the last rows of metrics
+    warned: dict = field(default_factory=dict)  # rule: step of its last warning
+
+
+@dataclass
+class Run(prorl_mini.Run):
+    """What `train` works with.  `policy` and `reference` are sharded `Scorer`s; the generator is this rank's own.
+
+    `config` holds the settings of the stage in force.
+    """
+
+    state: State = field(default_factory=State)
+    start: Any = None  # Config as the run was started with
     engine: Any = None  # prorl_scale.rollout.Engine
     canary: Any = None  # prorl_scale.rollout.Canary
 
@@ -120,10 +137,10 @@ def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
     new = [s for group in waiting for s in group if s.old_logp is None]
     scores = policy.score_samples(run.policy, new, config.microbatch_tokens, config.temperature, with_entropy=True)
     set_old(new, scores)
-    if config.kl_coef > 0:
-        trained = [s for group in groups for s in group]
-        scores = policy.score_samples(run.reference, trained, config.microbatch_tokens, config.temperature)
-        for sample, (logp, _) in zip(trained, scores, strict=True):
+    # Cut as `update` will cut: then a reference that was just reset scores the very same numbers as the policy does.
+    for part in mini_batches(groups, config.updates_per_step) if config.kl_coef > 0 else []:
+        scores = policy.score_samples(run.reference, part, config.microbatch_tokens, config.temperature)
+        for sample, (logp, _) in zip(part, scores, strict=True):
             sample.ref_logp = logp
 
 
@@ -159,14 +176,19 @@ def micro_loss(
     def row(values: Tensor) -> Tensor:
         return values.to(logp)[None]  # (1, N)
 
+    old_logp, mismatch = row(torch.cat([torch.zeros(0), *old])), None
+    if config.mismatch != "off":
+        sampler = row(batch.column(samples, "sampler_logp"))
+        mismatch = mismatch_weights(old_logp, sampler, config.mismatch, config.mismatch_low, config.mismatch_high)
     loss, sums = penalized_loss(
         logp[None],
-        row(torch.cat([torch.zeros(0), *old])),
+        old_logp,
         row(batch.column(samples, "ref_logp")) if config.kl_coef > 0 else None,
         row(batch.column(samples, "advantage")),
         row(batch.answer_weights(samples, num_tokens, num_answers, config.loss_level)),
         num_tokens,
         config,
+        mismatch,
     )
     return loss, {**sums, "loss": loss.detach()}, scores
 
@@ -214,19 +236,21 @@ def push(run: Run) -> float:
 # ============================================================================ 8. reset
 
 
-def reset_if_due(run: Run) -> None:
-    """`prorl_mini.reset_reference` on shards: each rank copies its own, so nothing travels."""
-    state, config = run.state, run.config
-    reason = should_reset(state.step, state.last_reset, state.history, config)
-    if reason:
-        reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
-        state.last_reset, state.resets = state.step, state.resets + 1
-        run.folder.event("reset", step=state.step, resets=state.resets, reason=reason)
+# `reset_if_due` of prorl_mini as it is: each rank copies its own shards, so nothing travels.
 
 
 # ============================================================================ 9. eval
 
-# `validate` and `measure_boundary` of prorl_mini as they are: they write through `Run.write`, so on all ranks.
+# `validate` of prorl_mini as it is: it writes through `Run.write`, so on all ranks.
+
+
+def measure_boundary(run: Run, name: str) -> None:
+    """`prorl_mini.measure_boundary` with room for the longest answers of any stage, the same for base and final."""
+    now = run.config
+    run.config = run.engine.config = dataclasses.replace(now, max_new_tokens=longest_answer(run.start))
+    prorl_mini.measure_boundary(run, name)
+    run.config = run.engine.config = now
+
 
 # ============================================================================ the run
 
@@ -237,9 +261,9 @@ def train_step(run: Run) -> None:
     groups, ledger = collect_groups(run)
     run.engine.sleep()
     usable = any(s.reward != group[0].reward for group in groups for s in group)
-    stats = {**dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
+    stats = {**dict.fromkeys(("loss", "kl", "kl_first", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
     if usable:
-        add_advantages(groups, run.config.zero_truncated)
+        add_advantages(groups, state.step, run.config)
         with ledger.clock("logprobs"):
             add_logprobs(run, groups)
         with ledger.clock("update"):
@@ -251,10 +275,50 @@ def train_step(run: Run) -> None:
     state.step += 1
     seconds, memory = map(max, zip(*distributed.exchange((time.perf_counter() - start, peak_memory())), strict=True))
     state.seconds += seconds
-    run.folder.metrics({"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
-                        "resets": state.resets, "seconds": seconds, "seconds_push": ledger.seconds["push"],
-                        "canary": canary, "sampler_gap": sampler_gap(groups if usable else []),
-                        "peak_memory": memory})  # fmt: skip
+    row = {"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
+           "repetition": mean([health.loops(s.answer) for s in ledger.samples]), "resets": state.resets,
+           "stage": state.stage, "seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary,
+           "sampler_gap": sampler_gap(groups if usable else []), "peak_memory": memory}  # fmt: skip
+    state.dynamics = [*state.dynamics, (state.step, row["kl"], row["entropy"])][-prorl_mini.RECENT :]
+    state.watched = [*state.watched, {key: row[key] for key in health.KEYS}][-health.WINDOW :]
+    run.folder.metrics(row)
+
+
+def check_health(run: Run) -> str | None:
+    """Warn about each broken rule once a window -> why the run should stop, or None."""
+    state = run.state
+    for finding in health.check(state.watched, state.history, run.config):
+        if finding.rule in run.config.health_stops:
+            return finding.message
+        if state.step - state.warned.get(finding.rule, -health.WINDOW) >= health.WINDOW:
+            state.warned[finding.rule] = state.step
+            run.folder.event("warning", step=state.step, rule=finding.rule, message=finding.message)
+    return None
+
+
+# ---------------------------------------------------------------- stages of the recipe
+
+
+def enter_stage(run: Run) -> None:
+    """Put the settings of the stage that the state names in force."""
+    run.config = at_stage(run.start, run.state.stage)
+    if run.engine is not None:
+        run.engine.config = run.config
+    if run.config.domains:
+        run.task.set_weights(run.config.domains)
+
+
+def advance_stage(run: Run, was_reset: bool) -> None:
+    """Go on to the next stage of the recipe where this one has ended."""
+    recipe, state = stages_of(run.start), run.state
+    following = recipe.next_stage(state.stage, state.step, was_reset)
+    if following != state.stage:
+        state.stage, blend = following, run.config.eval_sets
+        enter_stage(run)
+        if run.config.eval_sets != blend:
+            state.history.clear()  # scores of another blend are no yardstick; metrics.jsonl keeps them
+        stage = recipe.stages[following]
+        run.folder.event("stage", step=state.step, stage=following, name=stage.name, changes=stage.changes)
 
 
 def peak_memory() -> int:
@@ -280,27 +344,29 @@ def train(config: Config) -> dict | None:
 
 def loop(run: Run, stop: GracefulStop) -> None:
     """Train until the steps or the seconds are used up; the order of things is that of `prorl_mini.train`."""
-    config, state, folder = run.config, run.state, run.folder
+    state, folder = run.state, run.folder
     push(run)  # also proves at the start that vLLM and the trainer agree about this model
     if state.step == 0:
         measure_boundary(run, "base")
-        if config.eval_every:
+        if run.config.eval_every:
             validate(run)
         folder.save(run)
     folder.say(report.LEGEND)
-    while state.step < config.steps and state.seconds < (config.max_seconds or math.inf):
+    while state.step < run.start.steps and state.seconds < (run.start.max_seconds or math.inf):
+        config = run.config  # of the stage in force
         train_step(run)
-        if config.eval_every and state.step % config.eval_every == 0:
-            validate(run)
-        reset_if_due(run)
-        if state.step == config.steps // 2:
+        best = config.eval_every and state.step % config.eval_every == 0 and validate(run)
+        advance_stage(run, reset_if_due(run))
+        if state.step == run.start.steps // 2:
             measure_boundary(run, "middle")
-        gave_up = state.bad_steps >= config.max_bad_steps
+        gave_up, unwell = state.bad_steps >= config.max_bad_steps, check_health(run)
         stopped = any(distributed.exchange(stop.requested))
-        if stopped or gave_up or state.step % config.save_every == 0:
+        if stopped or gave_up or unwell or best or state.step % config.save_every == 0:
             folder.save(run)
         if gave_up:
             raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
+        if unwell:
+            raise UserError(f"{unwell} (state saved in {folder.path})")
         if stopped:
             raise KeyboardInterrupt(str(folder.path))
     measure_boundary(run, "final")
@@ -320,12 +386,14 @@ def start_run(config: Config) -> Run:
     )
     task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer))
     generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
-    run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder)
+    run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder, start=config)
+    if config.resume:
+        distributed.on_main(lambda: check_recipe(config, folder))
+        folder.restore(run, State, Sample)
+    enter_stage(run)
     problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
     run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
-    run.engine = Engine(base, config, task.stop_ids)
-    if config.resume:
-        folder.restore(run, State, Sample)
+    run.engine = Engine(base, run.config, task.stop_ids, config.max_prompt_tokens + longest_answer(config))
     return run
 
 
@@ -334,6 +402,16 @@ def begin(config: Config, folder: Folder) -> None:
     model, tokenizer = models.load_policy(config)
     tasks.load_task(config, models.stop_ids(model.config, tokenizer))  # a mistake in --task leaves no files
     folder.begin(prorl_mini.Run(config, model, None, None, tokenizer, None, None, folder))
+    write_json(folder.path / "recipe.json", dataclasses.asdict(stages_of(config)))
+
+
+def check_recipe(config: Config, folder: Folder) -> None:
+    """A run goes on with the stages that it began with.  Raises UserError."""
+    if read_json(folder.path / "recipe.json") != json.loads(json.dumps(dataclasses.asdict(stages_of(config)))):
+        raise UserError(
+            f"the recipe {config.recipe} has changed since {folder.path} began: go back to the commit named in its "
+            "config.json, or start a new run with --out"
+        )
 
 
 def main(args: list[str] | None = None) -> int:

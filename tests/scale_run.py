@@ -28,7 +28,7 @@ class StandIn:
 
     dtype = torch.float32
 
-    def __init__(self, folder, config, stop_ids):
+    def __init__(self, folder, config, stop_ids, context=None):
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
         self.limit, self.stop_ids = config.max_new_tokens, stop_ids
 

@@ -151,9 +151,67 @@ def test_contrast_is_found_group_by_group():
 def test_shaping_zeroes_cut_answers_only_where_asked(zero_truncated, expected):
     """By hand: rewards 0, 1/2, 1 with the second answer cut off; the raw rewards stay as they are."""
     group = [mini.Sample([1], [2], cut, reward) for cut, reward in [(False, 0.0), (True, 0.5), (False, 1.0)]]
-    mini.add_advantages([group], zero_truncated)
+    mini.add_advantages([group], 0, mini.Config(zero_truncated=zero_truncated, max_new_tokens=8))
     close([s.advantage for s in group], expected, rtol=1e-5, atol=1e-6)
     assert [s.reward for s in group] == [0.0, 0.5, 1.0]
+
+
+@QUICK
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0]), st.integers(1, 9)), min_size=2, max_size=5),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_batch_advantages_against_a_list_of_tokens(groups):
+    """By definition: write each answer's centred reward once for every token of it, then z-score that long list."""
+    rewards, lengths = ([float64([pair[i] for pair in group]) for group in groups] for i in (0, 1))
+    centred = [[r - statistics.fmean(row) for r in row] for row in (group.tolist() for group in rewards)]
+    tokens = [
+        c
+        for row, group in zip(centred, groups, strict=True)
+        for c, (_, n) in zip(row, group, strict=True)
+        for _ in range(n)
+    ]
+    spread = max(statistics.pvariance(tokens), 1e-8) ** 0.5
+    expected = [[(c - statistics.fmean(tokens)) / spread for c in row] for row in centred]
+    for ours, truth in zip(mini.batch_advantages(rewards, lengths), expected, strict=True):
+        close(ours, truth, rtol=1e-6, atol=1e-6)
+
+
+def test_batch_advantages_keep_small_contrasts_small():
+    """A group that differs by 0.01 stays a hundredth of one that differs by 1; GRPO makes both the same."""
+    wide, narrow = float64([0, 1]), float64([0.5, 0.51])
+    ours = mini.batch_advantages([wide, narrow], [torch.ones(2), torch.ones(2)])
+    close(ours[1][1] / ours[0][1], 0.01)
+    close(mini.group_advantages(torch.stack([wide, narrow]))[:, 1], [0.7071, 0.7071], rtol=1e-3, atol=1e-4)
+
+
+def test_shaping_by_length_by_hand():
+    """Limit 8: the cosine is 1/2 at 4 tokens; of a buffer of 4, an answer of 6 has used half, one of 8 all."""
+    four, six, eight = (mini.Sample([1], [2] * n, reward=1.0) for n in (4, 6, 8))
+
+    def shaped(sample, step=0, **settings):
+        return mini.shaped_reward(sample, step, mini.Config(max_new_tokens=8, **settings))
+
+    close(shaped(four), 1.0)
+    close(shaped(four, length_bonus=0.2), 1.1)
+    close(shaped(eight, length_bonus=0.2), 1.0)
+    close(shaped(mini.Sample([1], [2] * 2), length_bonus=1.0), 0.5 + math.sqrt(2) / 4)  # cos(pi / 4)
+    close([shaped(s, overlong_buffer=4) for s in (four, six, eight)], [1.0, 0.5, 0.0])
+    cycle = dict(length_bonus=0.2, length_bonus_on=2, length_bonus_off=3)
+    close([shaped(four, step, **cycle) for step in range(7)], [1.1, 1.1, 1, 1, 1, 1.1, 1.1])
+    cut = mini.Sample([1], [2] * 8, truncated=True, reward=1.0)
+    close(shaped(cut, zero_truncated=True, overlong_buffer=4, length_bonus=0.2), 0.0)  # one penalty, not three
+
+
+def test_shaped_groups_of_different_size_keep_their_own_advantages():
+    """A group that waited while `answers_per_prompt` grew."""
+    groups = [[mini.Sample([1], [2], reward=r) for r in row] for row in ([0.0, 1.0], [0.0, 0.0, 1.0, 1.0])]
+    for kind, expected in (("group", [0.707107, 0.866025]), ("batch", [1.0, 1.0])):
+        mini.add_advantages(groups, 0, mini.Config(advantage=kind, max_new_tokens=8))
+        close([group[-1].advantage for group in groups], expected, rtol=1e-4, atol=1e-4)
 
 
 # ============================================================================ 5. logprobs
@@ -592,6 +650,42 @@ def test_kl_of_sequences_is_the_sum_over_their_tokens():
         close((joint[0].exp() * estimate).sum(), exact_kl(*joint))
 
 
+def test_corrected_gradient_is_the_trainers_although_another_distribution_sampled():
+    """Exact sum over a vocabulary: tokens come from q, yet E_q[w * ratio * A] has the gradient of E_p[A]."""
+    theta = float64([0.3, -0.2, 0.9, 0.1]).requires_grad_()
+    q, advantages = float64([0.4, 0.3, 0.2, 0.1]), float64([1.0, -0.5, 0.3, 2.0])
+    logp = theta.log_softmax(-1)
+    truth = torch.autograd.grad((logp.exp() * advantages).sum(), theta, retain_graph=True)[0]
+    w = mini.mismatch_weights(logp.detach(), q.log(), "tis", 0.0, 100.0)
+    loss, _ = mini.policy_loss(logp[None], logp.detach()[None], advantages[None], (q * w)[None], 1)
+    close(torch.autograd.grad(loss, theta)[0], -truth)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("tis", [0.1, 0.5, 1.0, 2.0, 2.0]), ("icepop", [0.0, 0.5, 1.0, 2.0, 0.0])]
+)
+def test_mismatch_weights_by_hand(kind, expected):
+    """Trainer over sampler 1/10, 1/2, 1, 2 and 10 with bounds 1/2 and 2, which belong to the range."""
+    old = float64([0.05, 0.25, 0.5, 0.5, 0.5]).requires_grad_()
+    weights = mini.mismatch_weights(old.log(), float64([0.5, 0.5, 0.5, 0.25, 0.05]).log(), kind, 0.5 - 1e-9, 2.0 + 1e-9)
+    close(weights, expected, rtol=1e-6, atol=1e-8)
+    assert not weights.requires_grad
+
+
+def test_mismatch_weighs_the_surrogate_and_not_the_kl():
+    logp, old, ref = (float64([row]).log() for row in ([0.5, 0.2], [0.4, 0.3], [0.3, 0.3]))
+    config, advantages, weights = mini.Config(kl_coef=0.5), float64([[1.0]]), torch.ones(1, 2, dtype=torch.float64)
+    loss, sums = mini.penalized_loss(logp, old, ref, advantages, weights, 2, config, mismatch=float64([[3.0, 0.0]]))
+    kl = sum(r / p - math.log(r / p) - 1 for p, r in ((0.5, 0.3), (0.2, 0.3))) / 2
+    close(loss, -(3 * 0.5 / 0.4) / 2 + 0.5 * kl)
+    close(sums["kl"], kl)
+
+
+def test_unknown_mismatch_kind_is_an_error():
+    with pytest.raises(ValueError, match="tis or icepop"):
+        mini.mismatch_weights(torch.zeros(1), torch.zeros(1), "tiss", 0.5, 5.0)
+
+
 @pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
 @pytest.mark.parametrize("gap", [1000.0, -1000.0, math.inf, -math.inf])
 def test_kl_of_a_huge_log_ratio_is_finite(kind, gap):
@@ -779,19 +873,21 @@ def test_kl_is_exactly_zero_after_a_reset():
     assert estimates().eq(0).all()
 
 
-def resets_of(scores, **changes):
+def resets_of(scores, kl=lambda step: 0.01, entropy=lambda step: 0.5, **changes):
     """Play 90 steps of the training loop with an evaluation every 10 -> the steps at which it would reset."""
     config = mini.Config(**{**dict(reset_every=0, reset_on_stall=0, reset_min_spacing=20), **changes})
-    history, resets = [], [0]
+    history, resets, dynamics = [], [0], []
     for step in range(1, 91):
-        if step % 10 == 0 and scores:
+        dynamics = [*dynamics, (step, kl(step), entropy(step))][-mini.RECENT :]  # what a resumed run finds, no more
+        if step % 10 == 0 and scores and scores[step // 10 - 1] is not None:
             history.append((step, scores[step // 10 - 1]))
-        if mini.should_reset(step, resets[-1], history, config):
+        if mini.should_reset(step, resets[-1], history, config, dynamics):
             resets.append(step)
     return resets[1:]
 
 
 SCORES = [0.1, 0.2, 0.3, 0.3, 0.2, 0.4, 0.4, 0.4, 0.5]  # at steps 10, 20, ...
+NOISY = [0.1, 0.2, 0.3, 0.4, 0.405, 0.39, 0.395, 0.41, 0.4]
 
 
 @pytest.mark.parametrize(
@@ -808,6 +904,23 @@ SCORES = [0.1, 0.2, 0.3, 0.3, 0.2, 0.4, 0.4, 0.4, 0.5]  # at steps 10, 20, ...
         ([0.3] * 9, dict(reset_on_stall=3, reset_min_spacing=10), [40, 70]),  # evaluations before a reset are spent
         (SCORES[::-1], dict(reset_on_stall=1), [20, 40, 60, 80]),  # getting worse is a stall
         (SCORES, dict(reset_on_stall=1, reset_every=30, reset=False), []),  # --no-reset wins over everything
+        ([], dict(reset_steps=[7, 64], reset_every=0), [7, 64]),  # named steps are obeyed, spacing or not
+        ([], dict(reset_steps=[64], reset_every=30), [30, 60, 64]),
+        ([], dict(reset_steps=[7], reset=False), []),
+        # an improvement below the margin is none: 0.1 at 20, 30, 60 and 90 is no more than the margin
+        (SCORES, dict(reset_on_stall=1, reset_margin=0.15), [20, 40, 60, 80]),
+        (NOISY, dict(reset_on_stall=4, reset_margin=0.02), [80]),  # noise around a plateau is a stall
+        (NOISY, dict(reset_on_stall=4, reset_margin=0.0), []),  # without a margin its lucky draws are progress
+        ([None, *SCORES[1:]], dict(reset_on_stall=2), [50, 80]),  # the first evaluation is missing
+        ([None] * 7 + [0.3, 0.3], dict(reset_on_stall=2), []),  # nothing to compare the first ones with
+        (SCORES, dict(reset_on_drop=0.05), [50]),  # 0.2 after 0.3
+        (SCORES, dict(reset_on_drop=0.15), []),
+        (SCORES[::-1], dict(reset_on_drop=0.15), [50, 90]),  # counted from where the last reset left it
+        ([], dict(kl=lambda step: 0.5 if step > 41 else 0.01, reset_kl_above=0.1), [44, 64, 84]),  # median of five
+        ([], dict(kl=lambda step: 50.0 if step % 3 == 0 else 0.01, reset_kl_above=0.1), []),  # spikes are outliers
+        ([], dict(kl=lambda step: None, reset_kl_above=0.1), []),  # steps without an update
+        ([], dict(kl=lambda step: 0.5, reset_kl_above=0.1, reset_min_spacing=1), list(range(5, 91, 5))),
+        ([], dict(entropy=lambda step: 1 - step / 90, reset_entropy_below=0.5), [48, 68, 88]),
     ],
 )
 def test_when_the_reference_is_reset(scores, changes, expected):
@@ -884,6 +997,12 @@ def calls():
         **{f"kl_estimate: {kind}": [logp, old, kind] for kind in ("k1", "k2", "k3")},
         "pass_at_k": [np.array([4, 5]), np.array([1, 2]), np.array([2, 3])],
         "should_reset": [50, 0, [(10, 0.3), (20, 0.1)], mini.Config(reset_every=0, reset_on_stall=1)],
+        "should_reset: dynamics": [
+            *[50, 0, [(10, 0.3)], mini.Config(reset_every=0, reset_on_drop=0.1, reset_kl_above=0.1)],
+            [(step, 0.2, 0.5) for step in range(46, 51)],
+        ],
+        "batch_advantages": [[rewards[0], rewards[1]], [torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])]],
+        **{f"mismatch_weights: {kind}": [old, logp, kind, 0.5, 5.0] for kind in ("tis", "icepop")},
     }
 
 

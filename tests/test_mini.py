@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,7 +59,7 @@ def gradients(run, samples):
 
 def scored_groups(run):
     groups, _ = mini.collect_groups(run)
-    mini.add_advantages(groups, zero_truncated=False)
+    mini.add_advantages(groups, 0, run.config)
     mini.add_logprobs(run, groups)
     return groups
 
@@ -175,9 +176,9 @@ def test_truncation_penalty_comes_after_the_filter(make_run):
         mini.Sample([5], [6, 7], truncated=True, reward=1.0),
         mini.Sample([5], [6, 1], truncated=False, reward=0.0),
     ]
-    mini.add_advantages([group], zero_truncated=True)
+    mini.add_advantages([group], 0, mini.Config(zero_truncated=True, max_new_tokens=2))
     assert [s.advantage for s in group] == [0, 0]
-    mini.add_advantages([group], zero_truncated=False)
+    mini.add_advantages([group], 0, mini.Config(max_new_tokens=2))
     assert group[0].advantage > 0 > group[1].advantage
     assert group[0].reward == 1.0
 
@@ -212,15 +213,78 @@ def test_golden_run(make_run):
     assert recorded[-1]["reward_unfiltered"] > 0.7
 
 
+def test_first_mini_batch_after_a_reset_has_a_kl_of_exactly_zero(make_run):
+    """Seen in the loop itself: the log-probs of policy and reference come from batches that were cut alike."""
+    run = make_run(reset_every=2, reset_min_spacing=1, max_rounds=20, microbatch_tokens=20, dtype="float32")
+    firsts = []
+    with run.folder:
+        for _ in range(6):
+            mini.train_step(run)
+            firsts.append(json.loads(run.folder.metrics_path.read_text().splitlines()[-1])["kl_first"])
+            mini.reset_if_due(run)
+            run.folder.file.flush()
+    rows = [json.loads(line) for line in run.folder.metrics_path.read_text().splitlines()]
+    assert [row["step"] for row in rows if row.get("event") == "reset"] == [2, 4, 6]
+    assert [kl == 0 for kl in firsts] == [True, False] * 3
+    assert all(row["kl"] > 0 for row in rows if "event" not in row)  # the later three updates have moved
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_reset_to_the_best_validation(make_run, monkeypatch, keep):
+    """The reference gets the weights of the best score, the policy goes on; Adam's moments as the flag says."""
+    run = make_run(eval_every=1, reset_to="best", reset_steps=[3], reset_keeps_optimizer=keep, reset_every=0)
+    right, kept = iter([5, 2, 1]), {}  # of ten answers
+    monkeypatch.setattr(mini, "evaluate", lambda *args: {"toy": np.arange(10)[None] < next(right)})
+    with run.folder:
+        for step in (1, 2, 3):
+            mini.train_step(run)
+            if mini.validate(run):
+                run.folder.keep_best(run.policy)
+            kept[step] = [p.clone() for p in run.policy.parameters()]
+            assert mini.reset_if_due(run) == (step == 3)
+    for reference, best, policy, now in zip(
+        run.reference.parameters(), kept[1], run.policy.parameters(), kept[3], strict=True
+    ):
+        assert torch.equal(reference, best)
+        assert torch.equal(policy, now)
+    assert bool(run.optimizer.state) == keep
+    assert any(not torch.equal(a, b) for a, b in zip(kept[1], kept[3], strict=True))
+
+
+def test_validation_weighs_its_sets(make_run, monkeypatch):
+    """Three quarters of one set's 0.5 and a quarter of the other's 1; the third is not even asked."""
+    run = make_run(eval_every=1, eval_sets={"a": 3.0, "b": 1.0})
+    asked = []
+
+    def evaluate(run, prompts, answers, seed, tiers):
+        asked.extend(tiers)
+        return {"a": np.array([[True, False], [True, False]]), "b": np.array([[True, True]])}
+
+    monkeypatch.setattr(mini, "evaluate", evaluate)
+    with run.folder:
+        assert mini.validate(run)  # the first is the best so far
+        run.state.step = 1
+        assert not mini.validate(run)  # no better
+    event = json.loads(run.folder.metrics_path.read_text().splitlines()[0])
+    assert asked[:2] == ["a", "b"]
+    assert event["score"] == pytest.approx(0.625)
+    assert event["pass@k"] == pytest.approx({"1": 0.625, "2": 1.0})
+
+
+def test_learning_rate_rises_and_stays():
+    config = mini.Config(learning_rate=0.4, learning_rate_warm_up=4)
+    assert [mini.learning_rate(step, config) for step in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+    config.learning_rate_warm_up = 0
+    assert mini.learning_rate(0, config) == 0.4
+
+
 def golden_rows(make_run):
     settings = dict(prompts_per_step=8, answers_per_prompt=16, learning_rate=1.5e-3, kl_coef=0.01)
     run = make_run(steps=20, reset_every=8, reset_min_spacing=1, **settings)
     with run.folder:
         for _ in range(run.config.steps):
             mini.train_step(run)
-            if mini.should_reset(run.state.step, run.state.last_reset, run.state.history, run.config):
-                mini.reset_reference(run.policy, run.reference, run.optimizer)
-                run.state.last_reset = run.state.step
+            mini.reset_if_due(run)
     keys = ("step", "loss", "reward_unfiltered", "length", "entropy", "kl", "clip_high", "clip_low", "grad_norm")
-    lines = map(json.loads, run.folder.metrics_path.read_text().splitlines())
-    return [{key: -1.0 if line[key] is None else line[key] for key in keys} for line in lines]
+    rows = map(json.loads, run.folder.metrics_path.read_text().splitlines())
+    return [{key: -1.0 if row[key] is None else row[key] for key in keys} for row in rows if "event" not in row]

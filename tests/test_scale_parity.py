@@ -96,7 +96,7 @@ def through_mini(settings):
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    run = SimpleNamespace(config=config, policy=model, optimizer=optimizer)
+    run = SimpleNamespace(config=config, policy=model, optimizer=optimizer, state=mini.State())
     scores = {id(s): (logp, entropy) for s, logp, entropy in mini.score_samples(model, samples, config, True)}
     kept = {}
 

@@ -9,7 +9,6 @@ import torch.distributed as dist
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
-from prorl_mini import State
 from prorl_scale import policy, train
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config
@@ -126,8 +125,8 @@ def test_restore_brings_back_everything(run):
     run.optimizer.state.clear()
     generator = run.generator.get_state()
     run.generator.seed()
-    run.state = State()
-    run.folder.restore(run, State, train.Sample)
+    run.state = train.State()
+    run.folder.restore(run, train.State, train.Sample)
     after = policy_and_optimizer(run)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[k], before[k]) for k in before)
@@ -145,7 +144,7 @@ def policy_and_optimizer(run):
 
 def test_restore_without_a_checkpoint(run):
     with pytest.raises(UserError, match="was never saved"):
-        run.folder.restore(run, State, train.Sample)
+        run.folder.restore(run, train.State, train.Sample)
 
 
 def test_restore_of_another_model(run):
@@ -155,10 +154,10 @@ def test_restore_of_another_model(run):
     other = torch.nn.ModuleDict({"model": torch.nn.Linear(3, 3)})
     run.policy = run.reference = other
     with pytest.raises(UserError, match="does not fit this model"):
-        run.folder.restore(run, State, train.Sample)
+        run.folder.restore(run, train.State, train.Sample)
 
 
 def test_missing_vllm(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match="make scale-cpu"):
-        Engine("folder", SimpleNamespace(), [1])
+        Engine("folder", SimpleNamespace(), [1], 8)

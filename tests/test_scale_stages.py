@@ -1,0 +1,163 @@
+"""Stages of a recipe in prorl_scale, the mismatch correction, resets and warnings, in a world of one process."""
+
+import json
+import math
+from collections import deque
+
+import pytest
+import torch
+
+from prorl_lab.errors import UserError
+from prorl_scale import health, policy, recipes, train
+from tests.test_scale_step import run, samples, weights, world  # noqa: F401  fixtures
+
+TWO = recipes.Recipe(
+    "two stages",
+    {},
+    [
+        recipes.Stage("short", 2, changes={"max_new_tokens": 5, "domains": {"a": 1.0}}),
+        recipes.Stage("long", ends_at_reset=True, changes={"max_new_tokens": 9, "eval_sets": {"x": 1.0}}),
+    ],
+)
+
+
+class Task:
+    """Remembers the shares it was given."""
+
+    weights = None
+
+    def set_weights(self, weights):
+        self.weights = weights
+
+
+@pytest.fixture
+def staged(run, monkeypatch):  # noqa: F811
+    monkeypatch.setitem(recipes.RECIPES, "two", TWO)
+    run.config.recipe, run.start, run.task = "two", run.config, Task()
+    run.engine = type("Engine", (), {"config": run.config})()
+    with run.folder:
+        yield run
+
+
+def events(run):  # noqa: F811
+    run.folder.file.flush()
+    return [json.loads(line) for line in run.folder.metrics_path.read_text().splitlines()]
+
+
+def test_a_stage_changes_what_it_names_and_nothing_else(staged):
+    train.enter_stage(staged)
+    assert (staged.config.max_new_tokens, staged.task.weights) == (5, {"a": 1.0})
+    assert staged.engine.config is staged.config  # the sampler's limit is the stage's
+    staged.state.history = [(0, 0.5)]
+    staged.state.step = 1
+    train.advance_stage(staged, was_reset=False)
+    assert (staged.state.stage, staged.config.max_new_tokens) == (0, 5)
+    staged.state.step = 2
+    train.advance_stage(staged, was_reset=False)
+    assert (staged.state.stage, staged.config.max_new_tokens, staged.task.weights) == (1, 9, {"a": 1.0})
+    assert staged.state.history == []  # measured on another blend
+    (event,) = events(staged)
+    assert event == {"event": "stage", "step": 2, "stage": 1, "name": "long", "changes": TWO.stages[1].changes}
+    assert staged.config.learning_rate == staged.start.learning_rate
+    assert staged.start.max_new_tokens != 9  # a resumed run starts from what was stored
+
+
+def test_entering_a_stage_again_keeps_the_history(staged):
+    """As on resume: the stage is put in force, and nothing that the state holds is touched."""
+    staged.state.stage, staged.state.history = 1, [(3, 0.4)]
+    train.enter_stage(staged)
+    assert (staged.config.max_new_tokens, staged.state.history) == (9, [(3, 0.4)])
+
+
+def test_a_changed_recipe_is_not_resumed(staged, monkeypatch):
+    train.write_json(staged.folder.path / "recipe.json", json.loads(json.dumps(train.dataclasses.asdict(TWO))))
+    train.check_recipe(staged.config, staged.folder)
+    monkeypatch.setitem(recipes.RECIPES, "two", recipes.Recipe("two stages", {}, TWO.stages[:1]))
+    with pytest.raises(UserError, match="has changed since"):
+        train.check_recipe(staged.config, staged.folder)
+
+
+@pytest.mark.parametrize("kind", ["off", "tis", "icepop"])
+def test_mismatch_correction_by_a_loop_over_tokens(run, kind):  # noqa: F811
+    """First update, no penalty: the ratio is 1, so the loss is minus the mean of weight times advantage."""
+    run.config.kl_coef, run.config.mismatch = 0.0, kind
+    run.config.mismatch_low, run.config.mismatch_high = 0.7, 1.4
+    batch = samples()
+    for sample, (logp, _) in zip(batch, policy.score_samples(run.policy, batch, 300, 1.2), strict=True):
+        sample.old_logp = logp
+        sample.sampler_logp = logp + torch.linspace(-1, 1, len(logp))
+    terms = []
+    for s in batch:
+        for old, sampler in zip(s.old_logp.tolist(), s.sampler_logp.tolist(), strict=True):
+            w = math.exp(old - sampler)
+            w = {"off": 1.0, "tis": min(w, 1.4), "icepop": w if 0.7 <= w <= 1.4 else 0.0}[kind]
+            terms.append(-w * s.advantage)
+    assert train.update(run, batch)["loss"] == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+
+
+def test_mismatch_with_one_update_uses_the_update_s_own_pass(run):  # noqa: F811
+    """No old log-probs yet: those of the forward pass stand in, and the sampler's agree with them, so weights are 1."""
+    run.config.updates_per_step, run.config.kl_coef, run.config.mismatch = 1, 0.0, "icepop"
+    batch = samples()
+    for sample, (logp, _) in zip(batch, policy.score_samples(run.policy, batch, 300, 1.2), strict=True):
+        sample.old_logp, sample.sampler_logp = None, logp
+    tokens = [s.advantage for s in batch for _ in s.answer]
+    assert train.update(run, batch)["loss"] == pytest.approx(-sum(tokens) / len(tokens), rel=1e-5)
+
+
+def test_first_mini_batch_after_a_reset_has_a_kl_of_exactly_zero(run):  # noqa: F811
+    """By the loop's own functions, with several micro-batches: policy and reference score the same numbers."""
+    groups = [samples()[i : i + 3] for i in range(0, 15, 3)]
+    run.config.microbatch_tokens, run.config.updates_per_step = 60, 3
+    for weight in run.reference.parameters():
+        weight.data.mul_(1.1)
+    for reset in (False, True):
+        if reset:
+            train.reset_reference(run.policy, run.reference, run.optimizer)
+        for sample in (s for group in groups for s in group):
+            sample.old_logp = None
+        train.add_logprobs(run, groups)
+        stats = train.update_all(run, groups, train.update)
+        assert (stats["kl_first"] == 0) == reset  # before it, the reference is another model
+        assert stats["kl"] > 0
+
+
+def test_reset_to_the_best_checkpoint(run):  # noqa: F811
+    """Reference: the policy of the best validation, read from its checkpoint; policy and steps go on."""
+    run.config.reset_to, run.config.reset_steps = "best", [3]
+    with run.folder:
+        for run.state.step, score in ((1, 0.9), (2, 0.3), (3, 0.2)):
+            train.update(run, samples())
+            run.state.history.append((run.state.step, score))
+            if score == 0.9:
+                best = weights(run)
+            run.folder.save(run)
+            assert train.reset_if_due(run) == (run.state.step == 3)
+    now = torch.cat([p.full_tensor().flatten() for p in run.reference.parameters()])
+    assert torch.equal(now, best)
+    assert not torch.equal(weights(run), best)
+    assert len(run.optimizer.state) == 0
+
+
+def test_warnings_come_once_a_window_and_a_stop_says_why(run, monkeypatch):  # noqa: F811
+    broken = [health.Finding("kl", "too far"), health.Finding("length", "too long")]
+    monkeypatch.setattr(health, "check", lambda *args: broken)
+    run.folder.metrics_path.touch()
+    with run.folder:
+        for run.state.step in range(1, 2 * health.WINDOW + 1):
+            assert train.check_health(run) is None
+        assert [(e["step"], e["rule"]) for e in events(run)] == [(1, "kl"), (1, "length"), (21, "kl"), (21, "length")]
+        run.config.health_stops = ["length"]
+        assert train.check_health(run) == "too long"
+
+
+def test_state_of_a_run_survives_a_checkpoint(run):  # noqa: F811
+    run.state.step, run.state.stage, run.state.warned = 4, 1, {"kl": 3}
+    run.state.dynamics, run.state.watched = [(4, 0.1, 0.5)], [{"step": 4, "kl": 0.1}]
+    kept = dict(vars(run.state))
+    run.folder.metrics_path.touch()
+    with run.folder:
+        run.folder.save(run)
+    run.state = train.State()
+    run.folder.restore(run, train.State, train.Sample)
+    assert {**vars(run.state), "surplus": deque()} == {**kept, "surplus": deque()}
