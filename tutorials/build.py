@@ -80,7 +80,7 @@ def run(path: Path) -> tuple[list[Piece], dict[str, Any]]:
                 exec(code, names)
             part.printed = printed.getvalue()
         elif part.kind == "says":
-            part.values = [str(eval(line, names)) for line in part.text.splitlines() if line.strip()]
+            part.values = [str(value) for line in part.text.splitlines() for value in eval(f"({line},)", names)]
     return parts, names
 
 
