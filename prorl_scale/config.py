@@ -26,6 +26,8 @@ class Config(prorl_mini.Config):
     mismatch_high: float = 5.0
     canary_tolerance: float | None = None  # mean |log-prob difference| of sampler and trainer; 1e-4 in float32
     keep_checkpoints: int = 2  # the last so many, and the one with the best validation
+    async_save: bool = True  # write checkpoints while training goes on; costs a copy of the shards in host memory
+    offload_reference: bool = False  # keep the reference's shards in host memory; the GPU gets them layer by layer
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them

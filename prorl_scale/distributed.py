@@ -1,11 +1,15 @@
 """One process per device: start, agree, sum.  The only module that knows how many processes there are."""
 
+import atexit
+import contextlib
 import datetime
 import io
 import os
 import pickle
-from collections.abc import Callable
-from typing import Any
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -32,14 +36,72 @@ def start(kind: str, timeout_minutes: float) -> None:
     """Join the other processes.  kind: "cpu" or "cuda".
 
     A rank that waits longer than the time-out in a collective ends with an error instead of hanging.  Rollouts of
-    different length make ranks wait for each other, so it must be longer than the slowest rollout.  Leaving is up to
-    vLLM, which takes its own groups and this one apart when the process ends.
+    different length make ranks wait for each other, so it must be longer than the slowest rollout.
     """
-    # Objects travel over gloo on every machine; only tensors on a GPU go through NCCL.
+    # Objects and barriers travel over gloo on every machine; only tensors on a GPU go through NCCL.
     backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
     if kind == "cuda":
         torch.cuda.set_device(device(kind))
     dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
+
+
+@contextlib.contextmanager
+def joined(kind: str, timeout_minutes: float) -> Iterator[contextlib.ExitStack]:
+    """`start`, and at the normal end: wait for all, close what was put on the stack, take the groups apart.
+
+    After an error nobody is waited for, because the others may be in another collective or gone.  Where it is they who
+    are gone, the error is a UserError.
+    """
+    with contextlib.ExitStack() as closing:
+        try:
+            start(kind, timeout_minutes)
+            yield closing
+            dist.barrier()  # a process that left earlier would break the last collective of those behind it
+        except RuntimeError as error:
+            closing.pop_all()
+            if _lost(error):
+                raise UserError(
+                    f"another process ended or was silent for {timeout_minutes:g} minutes: see its message or "
+                    "torchrun's report, then --resume (or raise --timeout-minutes if it was only slow)"
+                ) from error
+            raise
+        except BaseException:
+            closing.pop_all()
+            raise
+    if dist.is_initialized():  # vLLM takes it apart as well
+        dist.destroy_process_group()
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether a collective failed for want of the others; gloo has no error class of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Run a whole program and end the process with its exit code, past the interpreter's own way out.
+
+    That way is not safe here: gloo's threads outlive the groups for as long as a device mesh refers to these.  A thread
+    that drops the last reference to a tensor while the interpreter shuts down is ended by it in the middle of C++ code,
+    which aborts the process ("terminate called without an active exception") after all its work was done.  After an
+    error there may also be threads that still wait for a process that is gone.
+    """
+    try:
+        code = main()
+        if code == 0:
+            atexit._run_exitfuncs()  # after an error they could wait for others
+    except SystemExit as stop:  # of the command line's parser
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:  # noqa: BLE001  the process ends here, with what the interpreter would have printed
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def background_group(timeout_minutes: float) -> dist.ProcessGroup:
+    """Another gloo group of all processes, for collectives of a thread: two threads on one group would mix theirs."""
+    return dist.new_group(backend="gloo", timeout=datetime.timedelta(minutes=timeout_minutes))
 
 
 def exchange(mine: Any) -> list:
@@ -63,6 +125,19 @@ def total(sums: dict[str, torch.Tensor]) -> dict[str, float]:
     values = torch.stack([value.detach().double() for value in sums.values()])
     dist.all_reduce(values)
     return dict(zip(sums, values.tolist(), strict=True))
+
+
+def on_all(work: Callable[[], Any]) -> Any:
+    """Run `work` on every rank -> each one's own result.  A UserError of any rank is raised on all."""
+    done, wrong = None, None
+    try:
+        done = work()
+    except UserError as error:
+        wrong = str(error)
+    for message in exchange(wrong):
+        if message is not None:
+            raise UserError(message)
+    return done
 
 
 def on_main(work: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from transformers import AttentionInterface
 
 from prorl_lab import models
@@ -114,13 +114,10 @@ class Scorer(nn.Module):
     head and embedding are shards.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, device: torch.device | None = None):
+        """device: where it computes, if that is not where the weights are (see `shard`)."""
         super().__init__()
-        self.model, self.config = model, model.config
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
+        self.model, self.config, self.device = model, model.config, device or model.device
 
     def forward(self, packed: batch.Packed, temperature: float, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
         """-> log-probs (N,) and entropies (N,) of the answer tokens; prompt positions never reach the head."""
@@ -147,7 +144,9 @@ def load(config: Any, folder: str) -> tuple[Scorer, Scorer, Any]:
         )
     check_packing(model)
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    return shard(Scorer(model), config), shard(Scorer(reference), config), tokenizer
+    device = distributed.device(config.device)
+    policy = shard(Scorer(model, device), config)
+    return policy, shard(Scorer(reference, device), config, config.offload_reference), tokenizer
 
 
 @torch.no_grad()
@@ -167,15 +166,20 @@ def check_packing(model: Any) -> None:
         )
 
 
-def shard(scorer: Scorer, config: Any) -> Scorer:
-    """FSDP2 over all ranks, in place: one group of weights per decoder layer, the rest in the root."""
+def shard(scorer: Scorer, config: Any, offload: bool = False) -> Scorer:
+    """FSDP2 over all ranks, in place: one group of weights per decoder layer, the rest in the root.
+
+    offload: the shards stay in host memory; each layer is copied to the GPU when its forward pass begins.
+    """
     half = config.dtype == "bfloat16"
     mesh = init_device_mesh(config.device, (distributed.world(),))
     precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if half else MixedPrecisionPolicy()
+    on_gpu = config.device == "cuda"  # memory is pinned for a GPU; without one that is an error
+    where = CPUOffloadPolicy(pin_memory=on_gpu) if offload else OffloadPolicy()
     layers = [m for m in scorer.modules() if type(m).__name__ in scorer.model._no_split_modules]
     for layer in layers:
-        fully_shard(layer, mesh=mesh, mp_policy=precision)
-    return fully_shard(scorer, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
+        fully_shard(layer, mesh=mesh, mp_policy=precision, offload_policy=where)
+    return fully_shard(scorer, mesh=mesh, mp_policy=precision, offload_policy=where, reshard_after_forward=False)
 
 
 def full_weights(policy: Scorer, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:

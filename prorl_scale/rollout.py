@@ -95,6 +95,10 @@ class Engine:
         if self.gpu:
             self.llm.sleep(level=self.config.sleep_level)
 
+    def close(self) -> None:
+        """Stop the engine.  vLLM then takes all process groups apart, so this comes last."""
+        self.llm.llm_engine.engine_core.shutdown()
+
 
 @contextlib.contextmanager
 def _draws_from(generator: torch.Generator) -> Iterator[None]:

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import resource
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -331,9 +330,9 @@ def peak_memory() -> int:
 def train(config: Config) -> dict | None:
     """Run, or resume, a whole training run -> what `summary.json` holds, on rank 0.  Raises UserError on bad input."""
     config = resolve(config)
-    distributed.start(config.device, config.timeout_minutes)
-    with GracefulStop() as stop:
+    with distributed.joined(config.device, config.timeout_minutes) as closing, GracefulStop() as stop:
         run = start_run(distributed.on_main(lambda: config))  # one name for the run folder, not one per clock
+        closing.callback(run.engine.close)
         with run.folder:
             loop(run, stop)
         run.folder.export_sharded(run.policy, run.tokenizer, "last")
@@ -361,8 +360,9 @@ def loop(run: Run, stop: GracefulStop) -> None:
             measure_boundary(run, "middle")
         gave_up, unwell = state.bad_steps >= config.max_bad_steps, check_health(run)
         stopped = any(distributed.exchange(stop.requested))
-        if stopped or gave_up or unwell or best or state.step % config.save_every == 0:
-            folder.save(run)
+        leaving = stopped or gave_up or unwell
+        if leaving or best or state.step % config.save_every == 0:
+            folder.save(run, wait=bool(leaving))  # what is said next has to be true
         if gave_up:
             raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
         if unwell:
@@ -393,7 +393,8 @@ def start_run(config: Config) -> Run:
     enter_stage(run)
     problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
     run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
-    run.engine = Engine(base, run.config, task.stop_ids, config.max_prompt_tokens + longest_answer(config))
+    context = config.max_prompt_tokens + longest_answer(config)
+    run.engine = distributed.on_all(lambda: Engine(base, run.config, task.stop_ids, context))
     return run
 
 
@@ -425,4 +426,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    distributed.leave(main)

@@ -1,17 +1,22 @@
 """`python -m prorl_scale.train` as tests start it: on a toy task, with a stand-in for vLLM where asked, with faults.
 
-torchrun ... tests/scale_run.py vllm|stand-in none|skip|permute|stale ARGS...
+torchrun ... tests/scale_run.py vllm|stand-in FAULT [--real-task] ARGS...   FAULT: none, or see `break_this_rank`
 """
 
 import itertools
+import os
+import resource
+import signal
 import sys
+import time
 
 import torch
+from torch.distributed.checkpoint import FileSystemWriter
 from transformers import AutoModelForCausalLM
 
 import prorl_mini as mini
 from prorl_lab import laptop, tasks
-from prorl_scale import train
+from prorl_scale import distributed, train
 from tests.test_mini import ToyTask
 
 
@@ -54,6 +59,9 @@ class StandIn:
     def sleep(self):
         pass
 
+    def close(self):
+        pass
+
 
 def faulty(engine_class, fault, at=3):
     """The engine with one push gone wrong: the third is the one after step 2."""
@@ -81,13 +89,77 @@ def permuted(weights):
     return list({**by_name, one: by_name[other], other: by_name[one]}.items())
 
 
+def every_loss_is_nan(after):
+    """micro_loss that gives NaN on this rank, once `after` steps were trained."""
+    healthy = train.micro_loss
+
+    def micro_loss(run, *args):
+        loss, sums, scores = healthy(run, *args)
+        if run.state.step < after:
+            return loss, sums, scores
+        return loss * float("nan"), {**sums, "loss": sums["loss"] * float("nan")}, scores
+
+    return micro_loss
+
+
+def after_step(step, act):
+    """train_step that does something else on this rank in place of the step after `step`."""
+    healthy = train.train_step
+
+    def train_step(run):
+        if run.state.step == step:
+            act()
+        healthy(run)
+
+    return train_step
+
+
+def slow_writer(saves):
+    """A checkpoint writer that takes a minute from the save after `saves` on."""
+    healthy, count = FileSystemWriter.write_data, itertools.count()
+
+    def write_data(self, *args):
+        if next(count) >= saves:
+            time.sleep(60)
+        return healthy(self, *args)
+
+    return write_data
+
+
+def fill_the_disk():
+    """No file of this process may grow beyond a kilobyte; a write that would fails as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+def break_this_rank(fault):
+    """What happens on one rank alone; the others must notice."""
+    if fault in ("skip", "permute", "stale"):
+        train.Engine = faulty(train.Engine, fault)
+    elif fault == "nan":
+        train.micro_loss = every_loss_is_nan(after=2)
+    elif fault == "die":
+        train.train_step = after_step(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    elif fault == "hang":
+        train.train_step = after_step(2, lambda: time.sleep(600))
+    elif fault == "full-disk":
+        train.train_step = after_step(2, fill_the_disk)
+    elif fault == "no-vllm":
+        sys.modules["vllm"] = None  # `import vllm` then fails
+    elif fault != "none":
+        raise ValueError(fault)
+
+
 def main(sampler, fault, args):
-    tasks.load_task = lambda config, stop_ids: Toy()
-    engine = StandIn if sampler == "stand-in" else train.Engine
-    on_one_rank = fault != "none" and train.os.environ["RANK"] == "1"  # the others must stop as well
-    train.Engine = faulty(engine, fault) if on_one_rank else engine
-    return train.main(args)
+    if args[:1] != ["--real-task"]:
+        tasks.load_task = lambda config, stop_ids: Toy()
+    if sampler == "stand-in":
+        train.Engine = StandIn
+    if fault == "slow-save":
+        FileSystemWriter.write_data = slow_writer(saves=1)
+    elif os.environ["RANK"] == "1" or os.environ["WORLD_SIZE"] == "1":
+        break_this_rank(fault)
+    return train.main([arg for arg in args if arg != "--real-task"])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    distributed.leave(lambda: main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -31,7 +31,12 @@ def gradient(run, samples):
 
 
 def main(folder):
-    distributed.start("cpu", 2)
+    with distributed.joined("cpu", 2):
+        score(folder)
+    return 0
+
+
+def score(folder):
     policy.LOGITS_AT_ONCE = 2000  # several chunks of the head in each micro-batch
     frozen = torch.load(folder / "frozen.pt", weights_only=True)
     samples = [train.Sample(**s) for s in frozen["samples"]]
@@ -63,9 +68,7 @@ def main(folder):
         results[name]["agree"] = all(torch.equal(a, b) for (a, _), (b, _) in zip(*pairs, strict=True))
     if distributed.rank() == 0:
         torch.save(results, folder / "scale.pt")
-    torch.distributed.barrier()  # a process that leaves while the other still talks to it may abort
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    distributed.leave(lambda: main(Path(sys.argv[1])))

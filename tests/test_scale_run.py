@@ -1,18 +1,13 @@
-"""A run of prorl_scale on two gloo processes: the folder, kill and resume, the canary, one sentence for each mistake.
+"""A run of prorl_scale on two gloo processes: the folder, kill and resume, the canary, settings that can't work.
 
-Runs of two processes are `slow`: with prorl_mini's sampler in vLLM's place (tests/scale_run.py), and with vLLM itself.
+With vLLM, or with prorl_mini's sampler in its place (tests/scale_run.py) where vLLM is not what is tested.
 """
 
-import importlib.util
 import json
-import os
+import shutil
 import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,48 +19,24 @@ from prorl_lab.errors import UserError
 from prorl_scale import distributed, train
 from prorl_scale.config import Config
 from prorl_scale.rollout import Canary
-from tests.scale_run import StandIn, faulty
-from tests.test_run import assert_equal, logged
-
-ROOT = Path(__file__).parents[1]
-NO_VLLM = pytest.mark.skipif(
-    importlib.util.find_spec("vllm") is None,
-    reason="vLLM is not installed: `make scale-cpu` does, or pip install --no-deps -r requirements-cpu.txt",
+from tests.launch import (
+    NO_VLLM,
+    QUICK,
+    ROOT,
+    fails,
+    kill_everything,
+    our_tracebacks,
+    rows,
+    run,
+    saved,
+    start,
+    steps,
+    wait_for_line,
 )
-SAMPLERS = ["stand-in", pytest.param("vllm", marks=[pytest.mark.slow, NO_VLLM])]
-QUICK = [
-    *("--recipe", "laptop", "--warm-up-steps", "0", "--steps", "6", "--save-every", "3", "--max-new-tokens", "3"),
-    *("--prompts-per-step", "5", "--answers-per-prompt", "8", "--microbatch-tokens", "100", "--eval-every", "2"),
-    *("--eval-prompts", "2", "--boundary-prompts", "2", "--boundary-answers", "4", "--learning-rate", "1e-3"),
-    *("--reset-every", "2", "--reset-min-spacing", "1", "--timeout-minutes", "2"),
-]
+from tests.scale_run import StandIn, faulty
+from tests.test_run import assert_equal
 
-
-def start(sampler, fault, *args, processes=2, main=("tests/scale_run.py",)):
-    """A run under torchrun; its output is readable line by line."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [*launch, *main, sampler, fault, *map(str, args)], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def run(sampler, *args, fault="none", processes=2):
-    """To the end -> exit code of torchrun, its output and its errors."""
-    process = start(sampler, fault, *args, processes=processes)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def kill_everything(process):
-    """SIGKILL to torchrun and to all that it started, so that nobody gets to clean up."""
-    family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-    for pid in family:
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    process.stderr.close()
+SAMPLERS = [pytest.param("stand-in", marks=pytest.mark.slow), pytest.param("vllm", marks=NO_VLLM)]
 
 
 @pytest.fixture(scope="module", params=SAMPLERS)
@@ -77,12 +48,6 @@ def straight(request, tmp_path_factory):
     return request.param, out
 
 
-def rows(folder):
-    """metrics.jsonl without what measures the machine."""
-    return [{k: v for k, v in row.items() if k != "peak_memory"} for row in logged(folder)]
-
-
-@pytest.mark.slow
 def test_folder_holds_what_the_contract_names(straight):
     _, folder = straight
     steps = [r for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if "event" not in r]
@@ -102,11 +67,9 @@ def test_folder_holds_what_the_contract_names(straight):
     assert set(summary["tiers"]["toy"]) == {"base", "middle", "final"}
     assert (folder / "curve.png").stat().st_size > 10_000
     settings = json.loads((folder / "config.json").read_text())["settings"]
-    assert settings["recipe"] == "laptop"
     Config(**settings)
 
 
-@pytest.mark.slow
 def test_ledger_counts_every_rank(straight):
     """Five prompts a round over two processes: three on one, two on the other, ten if there were a second round."""
     _, folder = straight
@@ -116,7 +79,6 @@ def test_ledger_counts_every_rank(straight):
         assert row["tokens"] >= row["groups_generated"] * 8
 
 
-@pytest.mark.slow
 def test_exports_open_in_transformers(straight):
     _, folder = straight
     base, last = (AutoModelForCausalLM.from_pretrained(folder / name).state_dict() for name in ("base", "last"))
@@ -125,17 +87,23 @@ def test_exports_open_in_transformers(straight):
     AutoTokenizer.from_pretrained(folder / "last")
 
 
-@pytest.mark.slow
-def test_kill_and_resume_equals_an_uninterrupted_run(straight, tmp_path):
-    """SIGKILL to all processes in step 5 (the last save was at 3), then --resume: bit for bit the same."""
+@pytest.fixture(scope="module")
+def killed(straight):
+    """The same run with SIGKILL to all processes in step 5, when the last save was at 3 -> (sampler, folder)."""
     sampler, expected = straight
-    out = tmp_path / "killed"
-    process = start(sampler, "none", *QUICK, "--base-cache", expected.parent / "base-models", "--out", out)
-    assert any(line.startswith("step     4") for line in process.stdout), process.stderr.read()[-5000:]
+    out = expected.parent / "killed"
+    process = start(sampler, *QUICK, "--base-cache", expected.parent / "base-models", "--out", out)
+    wait_for_line(process, "step     4")
     kill_everything(process)
     assert not (out / "summary.json").exists()
-    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-000000", "step-000003"]
+    assert saved(out) == ["step-000000", "step-000003"]
     (out / "checkpoints/step-000005.tmp").mkdir()  # as if killed while saving: never picked up
+    return sampler, out
+
+
+def test_kill_and_resume_equals_an_uninterrupted_run(straight, killed, tmp_path):
+    (sampler, out), (_, expected) = killed, straight
+    out = shutil.copytree(out, tmp_path / "killed")
     code, _, err = run(sampler, "--resume", out)
     assert code == 0, err[-5000:]
     assert rows(out) == rows(expected)
@@ -148,35 +116,92 @@ def test_kill_and_resume_equals_an_uninterrupted_run(straight, tmp_path):
 
 
 @pytest.mark.slow
-def test_resume_on_another_number_of_processes(straight, tmp_path):
-    """Two processes, killed at step 4, go on as one: the steps before are the same, the rest runs to the end."""
-    sampler, expected = straight
-    out = tmp_path / "resharded"
-    process = start(sampler, "none", *QUICK, "--base-cache", expected.parent / "base-models", "--out", out)
-    assert any(line.startswith("step     4") for line in process.stdout)
-    kill_everything(process)
+def test_resume_on_another_number_of_processes(straight, killed, tmp_path):
+    """Two processes, killed in step 5, go on as one: the steps before are the same, the rest runs to the end."""
+    (sampler, out), (_, expected) = killed, straight
+    out = shutil.copytree(out, tmp_path / "killed")
     code, _, err = run(sampler, "--resume", out, processes=1)
     assert code == 0, err[-5000:]
-    at = {f: [r for r in rows(f) if "event" not in r] for f in (out, expected)}
-    assert at[out][:3] == at[expected][:3]
-    assert [r["step"] for r in at[out]] == [1, 2, 3, 4, 5, 6]
-    assert all(r["canary"] < 1e-5 for r in at[out])
+    assert steps(out)[:3] == steps(expected)[:3]
+    assert [row["step"] for row in steps(out)] == [1, 2, 3, 4, 5, 6]
+    assert all(row["canary"] < 1e-5 for row in steps(out))
+
+
+@NO_VLLM
+def test_make_scale_cpu_in_short(tmp_path):
+    """The README's command, twice: it starts a run, then goes on with it; through a stage, a reset and a checkpoint."""
+    out = tmp_path / "run"
+    little = "--boundary-prompts 2 --boundary-answers 4 --eval-every 2 --eval-prompts 4 --reset-steps 2 --save-every 2"
+    for more in (f"--steps 3 --warm-up-steps 300 {little} --base-cache {tmp_path}", "--steps 4"):
+        # -o: what is installed here will do
+        command = ["make", "-o", ".venv/scale-ready", "scale-cpu", f"SCALE={out}", f"ARGS={more}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr[-5000:]
+    assert [row["step"] for row in steps(out)] == [1, 2, 3, 4]
+    assert all(0 < row["reward_unfiltered"] < 1 and row["canary"] < 1e-4 for row in steps(out))
+    events = [(row["event"], row["step"]) for row in rows(out) if "event" in row]
+    assert ("reset", 2) in events
+    assert ("checkpoint", 4) in events
+    assert json.loads((out / "summary.json").read_text())["steps"] == 4
+
+
+# ------------------------------------------------------------------ saving and stopping
+
+
+def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path):
+    """The second save takes a minute and training goes on meanwhile; the kill in its midst loses only that save."""
+    out = tmp_path / "run"
+    process = start("stand-in", *QUICK, "--base-cache", tmp_path, "--out", out, fault="slow-save")
+    wait_for_line(process, "step     5")
+    assert saved(out) == ["step-000000", "step-000003.tmp"]
+    kill_everything(process)
+    code, _, err = run("stand-in", "--resume", out, "--steps", "4")
+    assert code == 0, err[-5000:]
+    assert [row["step"] for row in steps(out)] == [1, 2, 3, 4]
+    assert saved(out) == ["step-000000", "step-000003", "step-000004"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param([], id="background", marks=pytest.mark.slow),
+        pytest.param(["--no-async-save", "--offload-reference"], id="foreground"),
+    ],
+)
+def test_ctrl_c_saves_and_resumes(tmp_path, more):
+    """Ctrl-C reaches torchrun, which hands it on to every rank; they stop after the same step."""
+    out = tmp_path / "run"
+    args = [*QUICK, "--steps", "1000", "--save-every", "1000", "--base-cache", tmp_path, "--out", out, *more]
+    process = start("stand-in", *args)
+    wait_for_line(process, "step     3")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=600)
+    assert f"stopped; state saved: continue with --resume {out}" in err
+    assert not our_tracebacks(err), err[-5000:]
+    done = len(steps(out))
+    assert saved(out) == ["step-000000", f"step-{done:06d}"]
+    code, _, err = run("stand-in", "--resume", out, "--steps", done + 1)
+    assert code == 0, err[-5000:]
+    assert [row["step"] for row in steps(out)] == list(range(1, done + 2))
 
 
 # ------------------------------------------------------------------ canary
 
 
-@pytest.mark.slow
 @NO_VLLM
-@pytest.mark.parametrize(("fault", "says"), [("skip", "did not arrive"), ("permute", "disagree"), ("stale", "did not")])
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        pytest.param("skip", "did not arrive", marks=pytest.mark.slow),
+        pytest.param("permute", "disagree", marks=pytest.mark.slow),
+        ("stale", "did not"),
+    ],
+)
 def test_fault_in_the_push_of_one_rank_stops_all_at_that_step(tmp_path, fault, says):
-    code, _, err = run("vllm", *QUICK, "--base-cache", tmp_path, "--out", tmp_path / "run", fault=fault)
-    assert code == 1
-    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    line = fails("vllm", *QUICK, "--base-cache", tmp_path, "--out", tmp_path / "run", fault=fault)
     assert line.startswith("error: canary: ")
     assert says in line
-    assert [r["step"] for r in rows(tmp_path / "run") if "event" not in r] == [1]
+    assert [row["step"] for row in steps(tmp_path / "run")] == [1]
 
 
 @pytest.fixture
@@ -222,7 +247,7 @@ def test_canary_stops_on_nan_and_allows_a_step_without_an_update(alone):
 # ------------------------------------------------------------------ one sentence for each mistake
 
 
-def fails(capsys, *args):
+def refused(capsys, *args):
     """Exit code 1 and one sentence on standard error -> the sentence."""
     capsys.readouterr()
     assert train.main([str(a) for a in args]) == 1
@@ -257,7 +282,7 @@ def test_settings_that_cannot_work(capsys, as_rank, args, says):
     if "cuda" in args and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     as_rank(0)
-    assert says in fails(capsys, *args)
+    assert says in refused(capsys, *args)
 
 
 def test_only_rank_0_speaks(capsys, as_rank):
@@ -271,17 +296,4 @@ def test_only_rank_0_speaks(capsys, as_rank):
 
 def test_without_torchrun(capsys, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    assert "torchrun --nproc-per-node 1 -m prorl_scale.train" in fails(capsys, "--recipe", "laptop")
-
-
-@pytest.mark.slow
-def test_model_folder_without_weights(tmp_path):
-    """Found by rank 0 while the other waits: one sentence, and both end at once."""
-    laptop.build_tokenizer().save_pretrained(tmp_path / "model")
-    began = time.perf_counter()
-    args = ["--model", tmp_path / "model", "--task", "leg_counting", "--out", tmp_path / "run"]
-    code, _, err = run("stand-in", *args)
-    assert code == 1
-    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert "Hugging Face" in line
-    assert time.perf_counter() - began < 120
+    assert "torchrun --nproc-per-node 1 -m prorl_scale.train" in refused(capsys, "--recipe", "laptop")

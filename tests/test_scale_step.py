@@ -1,11 +1,17 @@
 """Single stages of prorl_scale in a world of one process: updates that are skipped, saved or refused."""
 
+import dataclasses
 import sys
+import threading
+from concurrent.futures import wait
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint import FileSystemWriter
+from torch.distributed.fsdp import CPUOffloadPolicy
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
@@ -97,21 +103,137 @@ def test_checkpoints_kept_are_the_last_and_the_best(run):
     assert saved(run) == ["step-000002", "step-000004"]
 
 
-@pytest.mark.parametrize("writer", ["torch.save", "torch.distributed.checkpoint.FileSystemWriter.write_data"])
-def test_full_disk_leaves_the_checkpoint_before(run, monkeypatch, writer):
+def test_without_validation_only_the_last_are_kept(run):
+    with run.folder:
+        for run.state.step in (1, 2, 3):
+            run.folder.save(run)
+    assert saved(run) == ["step-000003"]
+
+
+@pytest.mark.parametrize("in_background", [True, False])
+@pytest.mark.parametrize("broken", ["pathlib.Path.rename", "torch.distributed.checkpoint.FileSystemWriter.write_data"])
+def test_full_disk_leaves_the_checkpoint_before(run, monkeypatch, broken, in_background):
+    """It is told at once where one waits for the save, else at the next save; and is not told twice."""
+
     def fill_up(*args, **how):
         raise OSError(28, "No space left on device")
 
+    run.folder.in_background = in_background
     with run.folder:
-        run.folder.save(run)
+        run.folder.save(run, wait=True)
         run.state.step = 1
         with monkeypatch.context() as patch:
-            patch.setattr(writer, fill_up)
+            patch.setattr(broken, fill_up)
+            with pytest.raises(UserError, match=r"No space left on device.*free some space"):
+                run.folder.save(run, wait=True)
+            if in_background:
+                run.folder.save(run)  # no word of it yet
+                wait([run.folder.pending])
+        assert run.folder._newest().name == "step-000000"
+        if in_background:
             with pytest.raises(UserError, match="free some space"):
                 run.folder.save(run)
-        assert run.folder._newest().name == "step-000000"
         run.folder.save(run)
-        assert run.folder._newest().name == "step-000001"
+    assert run.folder._newest().name == "step-000001"
+
+
+def test_failed_save_is_reported_when_leaving(run, monkeypatch):
+    run.folder.__enter__()
+    monkeypatch.setattr("pathlib.Path.rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+    run.folder.save(run)
+    with pytest.raises(UserError, match="free some space"):
+        run.folder.__exit__(None, None, None)
+
+
+def test_save_is_of_the_moment_it_was_asked_for(run, monkeypatch):
+    """What is written late, after further updates, is the weights, moments and counters of then."""
+    train.update(run, samples())
+    run.state.step, run.state.history = 1, [(1, 0.5)]
+    before = {k: v.clone() for k, v in policy_and_optimizer(run).items()}
+    gate, write = threading.Event(), FileSystemWriter.write_data
+
+    def late(self, *args):
+        assert gate.wait(60)
+        return write(self, *args)
+
+    monkeypatch.setattr(FileSystemWriter, "write_data", late)
+    with run.folder:
+        run.folder.save(run)
+        train.update(run, samples())
+        train.reset_reference(run.policy, run.reference, run.optimizer, keep_optimizer=True)
+        run.state.step = 2
+        run.state.history.append((2, 0.7))
+        assert not run.folder.pending.done()
+        assert not torch.equal(policy_and_optimizer(run)["policy model.lm_head.weight"],
+                               before["policy model.lm_head.weight"])  # fmt: skip
+        gate.set()
+    run.folder.restore(run, train.State, train.Sample)
+    after = policy_and_optimizer(run)
+    assert all(torch.equal(after[k], before[k]) for k in before)
+    assert (run.state.step, run.state.history) == (1, [(1, 0.5)])
+
+
+def test_saving_a_step_again_replaces_it(run, monkeypatch):
+    """And a process that ends between the two renames leaves the first one to resume from."""
+    with run.folder:
+        run.folder.save(run)
+        run.state.resets = 1
+        run.folder.save(run)
+        assert plain(run)["state"]["resets"] == 1
+        assert saved(run) == ["step-000000"]
+        run.state.resets = 2
+        rename = Path.rename
+        with monkeypatch.context() as patch:
+
+            def killed(self, target):
+                if self.name == "step-000000.tmp":
+                    raise OSError(4, "killed")
+                return rename(self, target)
+
+            patch.setattr(Path, "rename", killed)
+            with pytest.raises(UserError, match="killed"):
+                run.folder.save(run, wait=True)
+        assert saved(run) == ["step-000000.old", "step-000000.tmp"]
+        assert plain(run)["state"]["resets"] == 1
+        run.folder.save(run)
+    assert saved(run) == ["step-000000"]
+    assert plain(run)["state"]["resets"] == 2
+
+
+def plain(run):
+    run.folder.finish_saving()
+    return torch.load(run.folder._newest() / "plain.pt", weights_only=True)
+
+
+def test_resume_cuts_the_metrics_where_that_save_was(run):
+    """Also where the step was saved twice and only the first is whole."""
+    with run.folder:
+        run.folder._append({"step": 1})
+        run.folder.save(run, wait=True)
+        kept = run.folder.metrics_path.read_text()
+        run.folder.event("reset", step=0, resets=1, reason="")
+        run.folder._append({"event": "checkpoint", "step": 0})  # the second, killed while saving
+    run.folder.restore(run, train.State, train.Sample)
+    assert run.folder.metrics_path.read_text() == kept
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_only_the_reference_is_offloaded(run, monkeypatch, tmp_path, offload):
+    used, shard = [], policy.fully_shard
+
+    def spy(module, **how):
+        used.append(how["offload_policy"])
+        return shard(module, **how)
+
+    monkeypatch.setattr(policy, "fully_shard", spy)
+    config = dataclasses.replace(run.config, offload_reference=offload)
+    _, reference, _ = policy.load(config, str(tmp_path / "model"))
+    kinds = [isinstance(how, CPUOffloadPolicy) for how in used]
+    assert kinds == [False] * 3 + [offload] * 3  # two layers and the root, of the policy and of the reference
+    train.update(run, samples())
+    train.reset_reference(run.policy, reference, run.optimizer)
+    pairs = zip(run.policy.parameters(), reference.parameters(), strict=True)
+    assert all(torch.equal(a.full_tensor(), b.full_tensor()) for a, b in pairs)
 
 
 def test_restore_brings_back_everything(run):

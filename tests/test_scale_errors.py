@@ -1,0 +1,157 @@
+"""Two gloo processes and a mistake, or a process that fails: one sentence from rank 0, exit code 1, nobody hangs."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+from prorl_lab import laptop
+from tests.launch import QUICK, fails, run, saved, steps
+from tests.test_run import assert_equal
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Where the untrained base model is cached."""
+    return tmp_path_factory.mktemp("base-models")
+
+
+@pytest.fixture
+def quick(base, tmp_path):
+    """The arguments of a run into tmp_path/run."""
+    return [*QUICK, "--base-cache", base, "--out", tmp_path / "run"]
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def test_model_folder_without_weights(tmp_path):
+    """Found by rank 0 while the other waits."""
+    laptop.build_tokenizer().save_pretrained(tmp_path / "model")
+    args = ["--real-task", "--model", tmp_path / "model", "--task", "leg_counting", "--out", tmp_path / "run"]
+    assert "Hugging Face" in fails("stand-in", *args)
+
+
+def test_unknown_flag(tmp_path):
+    """The parser's own message, once, and its exit code."""
+    code, out, err = run("stand-in", "--no-such-flag", "--out", tmp_path / "run")
+    assert code == 1
+    assert (out + err).count("no-such-flag") <= 2  # the parser names it, and may suggest what is like it
+    assert "exitcode  : 2" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_prompt_longer_than_the_context(quick):
+    assert "do not fit the model's context of 128" in fails("stand-in", *quick, "--max-new-tokens", "126")
+
+
+def test_vllm_missing_on_one_rank(quick):
+    """The rank that lacks it has no voice; rank 0 tells."""
+    assert "vLLM can't be imported" in fails("vllm", *quick, fault="no-vllm")
+
+
+@pytest.fixture(scope="module")
+def finished(base, tmp_path_factory):
+    """A run of one step on one process."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    code, _, err = run("stand-in", *QUICK, "--base-cache", base, "--out", out, "--steps", "1", processes=1)
+    assert code == 0, err[-5000:]
+    return out
+
+
+def test_checkpoint_of_another_model(finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(out / "base")
+    wider = laptop.build_model(laptop.WarmUp(width=64), len(laptop.build_tokenizer()))
+    wider.save_pretrained(out / "base")
+    laptop.build_tokenizer().save_pretrained(out / "base")
+    line = fails("stand-in", "--resume", out, "--steps", "2")
+    assert "does not fit this model" in line
+    assert "resume it with the model it was made from" in line
+
+
+def test_run_that_was_never_saved(finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    for checkpoint in (out / "checkpoints").iterdir():
+        checkpoint.rename(checkpoint.with_suffix(".tmp"))  # killed in the first save
+    assert "was never saved" in fails("stand-in", "--resume", out)
+
+
+def test_number_of_processes_that_divides_nothing(quick, tmp_path):
+    """Five prompts, 40 answers, two evaluation prompts: none is a multiple of three, and nothing has to be."""
+    code, _, err = run("stand-in", *quick, "--steps", "2", processes=3)
+    assert code == 0, err[-5000:]
+    assert [row["step"] for row in steps(tmp_path / "run")] == [1, 2]
+
+
+# ------------------------------------------------------------------ failures while running
+
+
+def test_full_disk_while_saving_in_the_background(quick, tmp_path):
+    """On rank 1 alone, at the save of step 3; told on the next occasion, and the checkpoint before is still there."""
+    line = fails("stand-in", *quick, "--save-every", "3", fault="full-disk")
+    assert "can't save to" in line
+    assert "free some space, then --resume" in line
+    assert "step-000000" in saved(tmp_path / "run")
+    assert "step-000003" not in saved(tmp_path / "run")
+
+
+def test_rank_that_dies_ends_all(quick, tmp_path):
+    """SIGKILL to rank 1 in step 3, while rank 0 is in a collective or enters one."""
+    assert "another process ended" in fails("stand-in", *quick, fault="die")
+    assert [row["step"] for row in steps(tmp_path / "run")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_rank_that_hangs_ends_all(quick, tmp_path):
+    """Rank 1 is silent in step 3; the time-out of the collective ends rank 0, and torchrun then ends rank 1."""
+    assert "was silent for 0.5 minutes" in fails("stand-in", *quick, "--timeout-minutes", "0.5", fault="hang")
+    assert [row["step"] for row in steps(tmp_path / "run")] == [1, 2]
+
+
+def test_nan_on_one_rank_skips_on_all_and_stops_with_a_checkpoint(quick, tmp_path):
+    """From step 3 on: the weights stay as they were, on every rank, and the run gives up after K such steps."""
+    args = ["--max-bad-steps", "2", "--steps", "20", "--save-every", "2", "--reset-every", "0"]
+    line = fails("stand-in", *quick, *args, fault="nan")
+    assert "2 steps in a row had no contrast or a loss that is not finite" in line
+    healthy, ill = steps(tmp_path / "run")[:2], steps(tmp_path / "run")[2:]
+    assert [row["skipped_updates"] for row in healthy] == [0, 0]
+    assert [row["step"] for row in ill] == [3, 4]
+    assert all(row["skipped_updates"] == row["skipped_updates"] > 0 for row in ill)
+    assert saved(tmp_path / "run")[-2:] == ["step-000002", "step-000004"]
+    dcp_to_torch_save(tmp_path / "run/checkpoints/step-000004", tmp_path / "whole.pt")
+    dcp_to_torch_save(tmp_path / "run/checkpoints/step-000002", tmp_path / "before.pt")
+    stopped, before = (torch.load(tmp_path / name, weights_only=True) for name in ("whole.pt", "before.pt"))
+    assert_equal(stopped, before)
+
+
+# ------------------------------------------------------------------ a real full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 20 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", disk], capture_output=True, check=False
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("mounting a tmpfs is not possible here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.slow
+def test_disk_that_fills_up(base, small_disk):
+    line = fails("stand-in", *QUICK, "--base-cache", base, "--out", small_disk / "run", "--keep-checkpoints", "9")
+    assert "free some space, then --resume" in line
+    assert "No space left" in line
+    assert json.loads((small_disk / "run/config.json").read_text())
