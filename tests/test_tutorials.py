@@ -283,7 +283,7 @@ def test_first_cell_of_a_notebook_finds_the_project():
     folder = build.HERE / "figures"  # as deep as that of the notebooks, which may not be there
     lines = build.FIRST_CELL.removeprefix("```python\n").removesuffix("```\n\n")
     program = lines.replace("'../..'", f"{str(folder / '../..')!r}") + "import prorl_mini, tutorials.toolbox\n"
-    subprocess.run([sys.executable, "-c", program], cwd="/", check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], cwd="/", check=True, timeout=600)
 
 
 def session():

@@ -97,8 +97,9 @@ def unsaid(parts: list[Piece]) -> Iterator[tuple[Piece, str]]:
     """Each value of a "says" comment that does not stand in the paragraph above it -> (the comment, the value)."""
     for above, part in itertools.pairwise(parts):
         if part.kind == "says":
+            text = " ".join(above.text.split())  # where a line ends means nothing
             for value in part.values:
-                if not re.search(rf"(?<![\w.]){re.escape(value)}(?!\w|\.\d)", above.text):
+                if not re.search(rf"(?<![\w.]){re.escape(value)}(?!\w|\.\d)", text):
                     yield part, value
 
 
