@@ -48,7 +48,8 @@ class Config:
     """Every setting of a run.  None takes the default of the kind of model, laptop or other (`prorl_lab.cli`)."""
 
     model: str = "laptop"  # "laptop", or a Hugging Face name or folder
-    task: str | None = None  # "laptop", Reasoning Gym names joined by commas, or a .jsonl of question and answer
+    # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer; in prorl_scale a prepared folder
+    task: str | None = None
     out: str | None = None  # the run folder; default runs/<date>-mini
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     seed: int = 0

@@ -17,9 +17,7 @@ class Ledger:
     """Filled by the stages of one step, read once by `metrics`."""
 
     def __init__(self) -> None:
-        self.tiers: dict[str, dict[str, int]] = {}
-        self.samples: list[Any] = []  # every answer of this step
-        self.tokens_wasted = 0
+        self.groups: list[tuple[str, list[Any], bool]] = []  # (tier, samples, kept), all of this step
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
@@ -31,32 +29,51 @@ class Ledger:
 
     def add(self, tier: str, group: list[Any], kept: bool) -> None:
         """Count one group of samples."""
-        row = self.tiers.setdefault(tier, dict.fromkeys(("generated", "kept", "solved_all", "solved_none"), 0))
-        row["generated"] += 1
-        row["kept"] += kept
-        row["solved_all"] += all(s.reward >= 1 for s in group)
-        row["solved_none"] += all(s.reward < 1 for s in group)
-        self.samples += group
-        self.tokens_wasted += 0 if kept else sum(len(s.answer) for s in group)
+        self.groups.append((tier, group, kept))
+
+    @property
+    def samples(self) -> list[Any]:
+        """Every answer of this step."""
+        return [sample for _, group, _ in self.groups for sample in group]
 
     def metrics(self, trained_on: list[list[Any]]) -> dict[str, Any]:
         """The step's part of metrics.jsonl; None where there was nothing to average."""
+        samples = self.samples
         trained = [s for group in trained_on for s in group]
-        trained_tokens = sum(len(s.answer) for s in trained)
+        trained_tokens = count_tokens(trained)
+        tiers = {tier: self._tier([row for row in self.groups if row[0] == tier]) for tier, _, _ in self.groups}
         return {
             "reward": mean([s.reward for s in trained]),
-            "reward_unfiltered": mean([s.reward for s in self.samples]),
-            "solved": mean([s.reward >= 1 for s in self.samples]),
-            "length": mean([len(s.answer) for s in self.samples]),
-            "truncated": mean([s.truncated for s in self.samples]),
+            "reward_unfiltered": mean([s.reward for s in samples]),
+            "solved": mean([s.reward >= 1 for s in samples]),
+            "length": mean([len(s.answer) for s in samples]),
+            "truncated": mean([s.truncated for s in samples]),
             "entropy": sum(s.entropy for s in trained) / trained_tokens if trained else None,
             "groups_kept": len(trained_on),
-            "groups_generated": sum(row["generated"] for row in self.tiers.values()),
-            "tokens": sum(len(s.answer) for s in self.samples),
-            "tokens_wasted": self.tokens_wasted,
+            "groups_generated": len(self.groups),
+            "tokens": count_tokens(samples),
+            "tokens_wasted": sum(row["tokens_wasted"] for row in tiers.values()),
             **{f"seconds_{part}": self.seconds[part] for part in PARTS},
-            "ledger": self.tiers,
+            "ledger": tiers,
         }
+
+    def _tier(self, rows: list[tuple[str, list[Any], bool]]) -> dict[str, Any]:
+        """The same of one tier: groups by their fate, and what all its answers, dropped ones included, earned."""
+        groups = [group for _, group, _ in rows]
+        return {
+            "generated": len(rows),
+            "kept": sum(kept for _, _, kept in rows),
+            "solved_all": sum(all(s.reward >= 1 for s in group) for group in groups),
+            "solved_none": sum(all(s.reward < 1 for s in group) for group in groups),
+            "reward_unfiltered": mean([s.reward for group in groups for s in group]),
+            "tokens": sum(map(count_tokens, groups)),
+            "tokens_wasted": sum(count_tokens(group) for _, group, kept in rows if not kept),
+        }
+
+
+def count_tokens(samples: list[Any]) -> int:
+    """Tokens of their answers."""
+    return sum(len(s.answer) for s in samples)
 
 
 def mean(values: list) -> float | None:

@@ -17,6 +17,7 @@ import torch
 
 from prorl_lab import report
 from prorl_lab.errors import UserError
+from prorl_lab.tasks import restore_task, task_state
 
 PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "math-verify", "numpy")
 
@@ -87,6 +88,7 @@ class RunFolder:
             "optimizer": run.optimizer.state_dict(),
             "generator": run.generator.get_state(),
             "state": plain,
+            "task": task_state(run.task),
         }
         unfinished = self.path / "state.pt.tmp"
         with unfinished.open("wb") as file:
@@ -115,6 +117,7 @@ class RunFolder:
         run.reference.load_state_dict(saved["reference"])
         run.optimizer.load_state_dict(saved["optimizer"])
         run.generator.set_state(saved["generator"])
+        restore_task(run.task, saved["task"])
         run.state = state_class(**saved["state"])
         run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
         if run.state.step < run.config.steps:

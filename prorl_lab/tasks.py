@@ -1,11 +1,10 @@
 """Where problems come from and how answers are checked: the laptop tiers, Reasoning Gym, or a JSON-lines file.
 
-A problem is a pure function of (split, number), so the data has no state but an integer.
+A problem of these is a pure function of (split, number), so the data has no state but an integer.
 """
 
 import json
 import random
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,23 +23,28 @@ BOXED_FORMAT = "\nLet's think step by step and output the final answer within \\
 @dataclass
 class Problem:
     tier: str
-    prompt: str
+    prompt: str | list[dict[str, str]]  # text, or chat messages of {role, content}
     entry: dict[str, Any]  # what the verifier needs
 
 
-def prompt_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a prompt: as a user's turn where the tokenizer has a chat template, else as it stands."""
+def prompt_ids(tokenizer: Any, prompt: str | list[dict[str, str]]) -> list[int]:
+    """Token ids of a prompt: a chat (text is a user's turn) where the tokenizer has a template, else plain text."""
+    chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if tokenizer.chat_template is None:
-        return tokenizer(text)["input_ids"]
-    chat = [{"role": "user", "content": text}]
+        return tokenizer("\n".join(message["content"] for message in chat))["input_ids"]
     return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
 
 
 class Task(Protocol):
+    """What a run needs of its task.  Beyond this a task may have
+
+    - `item(problem, text) -> (domain, response, reference)`: how `prorl_scale` scores it, in a sandbox;
+    - `state_dict()` and `load_state_dict(state)`: what a resumed run needs to draw the same problems, plain values;
+    - `set_weights(weights)`: the share of each domain among training problems from here on.
+    """
+
     tiers: list[str]
     stop_ids: list[int]
-
-    # A task with domains also has set_weights(weights: dict[str, float]): their shares from here on.
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         """Problem `number` of a split ("train" or "held-out"); of a drawn tier, or of the given one."""
@@ -49,6 +53,17 @@ class Task(Protocol):
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         """Raw rewards in [0, 1], one for each (problem, text of the answer)."""
         ...
+
+
+def task_state(task: Any) -> dict[str, Any]:
+    """What a checkpoint keeps of a task: nothing of one whose problems are functions of their number."""
+    return task.state_dict() if hasattr(task, "state_dict") else {}
+
+
+def restore_task(task: Any, state: dict[str, Any]) -> None:
+    """The inverse of `task_state`."""
+    if state:
+        task.load_state_dict(state)
 
 
 def drawn(options: list, seed: int, split: str, number: int) -> Any:
@@ -114,9 +129,12 @@ def tier_name(length: int) -> str:
 
 
 class GymTask:
-    """Any Reasoning Gym tasks; a tier is a task.  The answer is what the last <answer> tags hold."""
+    """Any Reasoning Gym tasks; a tier is a task.  The answer is what the last <answer> tags hold.
 
-    def __init__(self, names: list[str], seed: int, stop_ids: list[int], verifier: Verifier):
+    Without a verifier answers can't be scored here: whoever scores its `item`s has a sandbox, so any task will do.
+    """
+
+    def __init__(self, names: list[str], seed: int, stop_ids: list[int], verifier: Verifier | None):
         known = reasoning_gym.factory.DATASETS
         for name in names:
             if name not in known:
@@ -124,10 +142,10 @@ class GymTask:
                 raise UserError(
                     f"unknown task {name!r}: give --task Reasoning Gym names, a .jsonl file or `laptop` ({close})"
                 )
-            if name in EVALUATING_TASKS:
+            if verifier and name in EVALUATING_TASKS:
                 raise UserError(
-                    f"the scorer of {name!r} evaluates the answer as code, which takes a sandbox that this trainer "
-                    "does not have: choose another task"
+                    f"the scorer of {name!r} evaluates the answer as code, which takes a sandbox that prorl_mini does "
+                    "not have: choose another task, or torchrun -m prorl_scale.train"
                 )
         self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, names
         self.datasets = {name: reasoning_gym.create_dataset(name, seed=seed, size=2 * HELD_OUT) for name in names}
@@ -137,22 +155,17 @@ class GymTask:
         entry = self.datasets[tier][number + (HELD_OUT if split == "held-out" else 0)]
         return Problem(tier, entry["question"] + ANSWER_FORMAT, entry)
 
+    def item(self, problem: Problem, text: str) -> tuple[str, str, dict]:
+        return "puzzle", text, {"task": problem.tier, "item": problem.entry}
+
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
-        return self.verifier.score(
-            [("gym", tagged_answer(text), {"task": p.tier, "entry": p.entry}) for p, text in answers]
-        )
-
-
-def tagged_answer(text: str) -> str | None:
-    """What the last <answer> tags hold, stripped: several scorers take a point off for a stray space."""
-    found = re.findall(r"<answer>(.*?)</answer>", text.split("</think>")[-1], re.DOTALL)
-    return found[-1].strip() if found else None
+        return self.verifier.score([self.item(*answer) for answer in answers])
 
 
 class JsonLinesTask:
     """A file of {"question": ..., "answer": ...} lines, checked with math-verify; the last tenth is held out."""
 
-    def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier):
+    def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None):
         self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, [path.stem]
         rows = read_questions(path)
         random.Random(seed).shuffle(rows)
@@ -164,8 +177,11 @@ class JsonLinesTask:
         row = rows[number % len(rows)]
         return Problem(self.tiers[0], row["question"] + BOXED_FORMAT, row)
 
+    def item(self, problem: Problem, text: str) -> tuple[str, str, dict]:
+        return "math", text, {"answer": problem.entry["answer"]}
+
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
-        return self.verifier.score([("math", text, {"answer": p.entry["answer"]}) for p, text in answers])
+        return self.verifier.score([self.item(*answer) for answer in answers])
 
 
 def read_questions(path: Path) -> list[dict[str, str]]:
@@ -190,11 +206,16 @@ def read_questions(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def load_task(config: Any, stop_ids: list[int]) -> Task:
-    """The task that --task names."""
+def load_task(config: Any, stop_ids: list[int], sandboxed: bool = False) -> Task:
+    """The task that --task names.  sandboxed: its `item`s are scored elsewhere, and `score` is not called."""
     if config.task == "laptop":
         return LaptopTask(config.seed, stop_ids)
-    verifier = Verifier()
+    if Path(config.task).is_dir():
+        raise UserError(
+            f"{config.task} is a folder, and a mixture of domains is scored in a sandbox that prorl_mini does not "
+            "have: torchrun -m prorl_scale.train, or give --task Reasoning Gym names or a .jsonl file"
+        )
+    verifier = None if sandboxed else Verifier()
     if config.task.endswith(".jsonl"):
         return JsonLinesTask(Path(config.task), config.seed, stop_ids, verifier)
     return GymTask([name.strip() for name in config.task.split(",")], config.seed, stop_ids, verifier)

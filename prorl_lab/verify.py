@@ -15,6 +15,8 @@ from typing import Any
 import reasoning_gym
 from math_verify import parse, verify
 
+from prorl_lab.text import after_think, last_boxed, last_tagged
+
 SECONDS = 10.0  # per answer
 MEMORY = 4 * 2**30  # bytes of address space
 MAX_ANSWER = 500  # characters of a final answer; longer ones only serve to slow the parser down
@@ -26,26 +28,10 @@ EVALUATING_TASKS = {
 }
 
 
-def last_boxed(text: str) -> str | None:
-    r"""What the last \boxed{...} holds, braces matched.
-
-    >>> last_boxed(r"first \boxed{1}, then \boxed{\frac{1}{2}}")
-    '\\frac{1}{2}'
-    """
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth = 0
-    for position in range(start + 6, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[start + 7 : position]
-    return None
-
-
-def score_gym(answer: str | None, reference: dict) -> float:
-    """Reasoning Gym's own score, 0 for a missing answer."""
-    return 0.0 if answer is None else min(1.0, max(0.0, float(_scorer(reference["task"])(answer, reference["entry"]))))
+def score_puzzle(response: str, reference: dict) -> float:
+    """Reasoning Gym's own score of the last <answer> after </think>, 0 for a missing one."""
+    answer = last_tagged(after_think(response))
+    return 0.0 if answer is None else min(1.0, max(0.0, float(_scorer(reference["task"])(answer, reference["item"]))))
 
 
 @functools.cache
@@ -53,16 +39,16 @@ def _scorer(task: str) -> Callable[[str, dict], float]:
     return reasoning_gym.get_score_answer_fn(task)
 
 
-def score_math(text: str, reference: dict) -> float:
+def score_math(response: str, reference: dict) -> float:
     r"""1 if math-verify finds the last \boxed answer after </think> equal to the reference, else 0."""
-    answer = last_boxed(text.split("</think>")[-1])
-    if answer is None or len(answer) > MAX_ANSWER:
+    answer = last_boxed(after_think(response))
+    if not answer or len(answer) > MAX_ANSWER:
         return 0.0
     # Unboxed LaTeX loses a fifth of the references to the parser, so both sides are boxed.
     return float(verify(parse(f"\\boxed{{{reference['answer']}}}"), parse(f"\\boxed{{{answer}}}")))
 
 
-_SCORERS = {"gym": score_gym, "math": score_math}
+_SCORERS = {"puzzle": score_puzzle, "math": score_math}
 
 
 def _serve(connection: Any) -> None:
@@ -71,27 +57,28 @@ def _serve(connection: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     while True:
         try:
-            kind, answer, reference = connection.recv()
+            domain, response, reference = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(("ok", _SCORERS[kind](answer, reference)))
+            connection.send(("ok", _SCORERS[domain](response, reference)))
         except Exception as error:  # noqa: BLE001  whatever a scorer trips over in hostile text is this item's score, not a crash
             connection.send(("error", repr(error)))
 
 
 class Verifier:
-    """One killable worker.  `score` keeps the order; `timeouts` and `errors` count what was not merely wrong."""
+    """One killable worker.  `timeouts` and `errors` count what was not merely wrong."""
 
     def __init__(self, seconds: float = SECONDS):
         self.seconds, self.timeouts, self.errors = seconds, 0, 0
         self.process: Any = None
         self.connection: Any = None
 
-    def score(self, items: list[tuple[str, str | None, dict]]) -> list[float]:
+    def score(self, items: list[tuple[str, str, dict]]) -> list[float]:
+        """Scores of (domain, response, reference) in their order; these are two of `prorl_scale.rewards`' domains."""
         return [self._score_one(item) for item in items]
 
-    def _score_one(self, item: tuple[str, str | None, dict]) -> float:
+    def _score_one(self, item: tuple[str, str, dict]) -> float:
         if self.process is None or not self.process.is_alive():
             self._start()
         try:

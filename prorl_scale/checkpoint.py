@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import RunFolder
+from prorl_lab.tasks import restore_task, task_state
 from prorl_mini import best_step
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
@@ -110,7 +111,12 @@ class Folder(RunFolder):
         generators = distributed.exchange(run.generator.get_state())
         surplus = [[vars(sample) for sample in group] for group in run.state.surplus]
         metrics_size = self.metrics_path.stat().st_size
-        plain = {"state": {**vars(run.state), "surplus": surplus}, "generators": generators, "metrics": metrics_size}
+        plain = {
+            "state": {**vars(run.state), "surplus": surplus},
+            "generators": generators,
+            "task": task_state(run.task),
+            "metrics": metrics_size,
+        }
         buffer = io.BytesIO()
         torch.save(plain, buffer)
         return buffer.getvalue()
@@ -168,6 +174,7 @@ class Folder(RunFolder):
         plain = torch.load(path / "plain.pt", map_location="cpu", weights_only=True)
         if len(plain["generators"]) == distributed.world():
             run.generator.set_state(plain["generators"][distributed.rank()])
+        restore_task(run.task, plain["task"])
         run.state = state_class(**plain["state"])
         run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
         if run.state.step < run.config.steps:

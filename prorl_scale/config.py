@@ -31,6 +31,8 @@ class Config(prorl_mini.Config):
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
+    verifier_workers: int | None = None  # of each process, to score answers; by default its share of the CPU's cores
+    unsafe_verifiers: bool = False  # score model text, and run model programs, without a sandbox: with your rights
     # health: limits that a run in good order stays within (prorl_scale/health.py); 0: not watched
     health_entropy_min: float = 0.0  # nats per token
     health_length_growth: float = 0.0  # mean answer length, late over early in the window
@@ -70,6 +72,8 @@ def resolve(config: Config) -> Config:
     for name in ("canary_tolerance", "timeout_minutes", "gpu_memory", "keep_checkpoints", "max_prompt_tokens"):
         if not getattr(config, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
+    if config.verifier_workers is not None and config.verifier_workers < 1:
+        raise UserError(f"--verifier-workers is {config.verifier_workers}: give at least 1")
     if not 0 <= config.mismatch_low < config.mismatch_high:
         raise UserError(
             f"--mismatch-low {config.mismatch_low} and --mismatch-high {config.mismatch_high} leave no ratio between "

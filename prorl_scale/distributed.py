@@ -113,11 +113,35 @@ def exchange(mine: Any) -> list:
     return [pickle.loads(theirs) for theirs in everyone]
 
 
+def attempt(work: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What `work` returns, and None; or None, and the sentence of its UserError.  For `agree`."""
+    try:
+        return work(), None
+    except UserError as error:
+        return None, str(error)
+
+
+def agree(mine: tuple[Any, str | None]) -> list:
+    """Results of `attempt` from all ranks, in order of rank; a failure of one raises UserError on every rank.
+
+    Without this, the rank that failed would end with its sentence while the others wait for it.
+    """
+    results, problems = zip(*exchange(mine), strict=True)
+    for sentence in filter(None, problems):
+        raise UserError(sentence)
+    return list(results)
+
+
 class _Pickler(pickle.Pickler):
     """Tensors as arrays: torch's own way writes a file in memory for each of a step's thousands of short tensors."""
 
     def reducer_override(self, value: Any) -> Any:
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, torch.Tensor) else NotImplemented
+
+
+def cores() -> int:
+    """This process's share of the CPU's cores: those it may use, over the processes on this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def total(sums: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -129,14 +153,8 @@ def total(sums: dict[str, torch.Tensor]) -> dict[str, float]:
 
 def on_all(work: Callable[[], Any]) -> Any:
     """Run `work` on every rank -> each one's own result.  A UserError of any rank is raised on all."""
-    done, wrong = None, None
-    try:
-        done = work()
-    except UserError as error:
-        wrong = str(error)
-    for message in exchange(wrong):
-        if message is not None:
-            raise UserError(message)
+    done, problem = attempt(work)
+    agree((None, problem))
     return done
 
 

@@ -1,10 +1,10 @@
 """vLLM inside the trainer's own process: writes answers, takes new weights, and proves that it has them."""
 
 import contextlib
-import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,20 +54,34 @@ class Engine:
         )
 
     def generate(
-        self, prompts: list[list[int]], num_answers: int, temperature: float, generator: torch.Generator
+        self,
+        prompts: list[list[int]],
+        num_answers: int,
+        temperature: float,
+        generator: torch.Generator,
+        finished: Callable[[int, list[tuple[list[int], Tensor]]], None] = lambda place, group: None,
     ) -> list[list[tuple[list[int], Tensor]]]:
-        """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature)."""
-        if not prompts:
-            return []
+        """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature).
+
+        finished: called with a prompt's place and its group as soon as that is whole, while others are being written.
+        """
         how = self.sampling(
             n=num_answers, temperature=temperature, max_tokens=self.config.max_new_tokens, logprobs=0,
             stop_token_ids=self.stop_ids, detokenize=False,
         )  # fmt: skip
         self._forget()
-        bar = functools.partial(tqdm, leave=False) if sys.stderr.isatty() else False  # shows tokens/s
-        with _draws_from(generator):
-            done = self.llm.generate([{"prompt_token_ids": p} for p in prompts], how, use_tqdm=bar)
-        return [[(list(a.token_ids), _logprobs(a.token_ids, a.logprobs)) for a in request.outputs] for request in done]
+        engine, groups = self.llm.llm_engine, {}
+        # `LLM.generate` is these two steps, but it hands over nothing before everything is written.
+        names = self.llm.enqueue([{"prompt_token_ids": p} for p in prompts], how, use_tqdm=False)
+        first = int(names[0].partition("-")[0])  # requests are numbered in the order of the prompts
+        with _draws_from(generator), _progress(len(prompts) * num_answers) as progress:
+            while engine.has_unfinished_requests():
+                for request in filter(lambda r: r.finished, engine.step()):
+                    place = int(request.request_id) - first
+                    groups[place] = [(list(a.token_ids), _logprobs(a.token_ids, a.logprobs)) for a in request.outputs]
+                    progress(groups[place])
+                    finished(place, groups[place])
+        return [groups[place] for place in range(len(prompts))]
 
     def score(self, rows: list[list[int]]) -> Tensor:
         """Log-probs at temperature 1 of every token but the first of each row, end to end."""
@@ -98,6 +112,21 @@ class Engine:
     def close(self) -> None:
         """Stop the engine.  vLLM then takes all process groups apart, so this comes last."""
         self.llm.llm_engine.engine_core.shutdown()
+
+
+@contextlib.contextmanager
+def _progress(answers: int) -> Iterator[Callable[[list], None]]:
+    """A bar of finished answers, with tokens/s, on a terminal; call it with each group."""
+    start, tokens = time.perf_counter(), 0
+    with tqdm(total=answers, desc="rollout", unit=" answers", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def advance(group: list) -> None:
+            nonlocal tokens
+            tokens += sum(len(ids) for ids, _ in group)
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s", refresh=False)
+            bar.update(len(group))
+
+        yield advance
 
 
 @contextlib.contextmanager

@@ -10,12 +10,14 @@ when to reset) is the same pure function on each rank, and only tensors are spre
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
 import resource
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor
 
 import prorl_mini
-from prorl_lab import cli, models, report, tasks
+from prorl_lab import cli, models, report
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
 from prorl_lab.run_folder import GracefulStop, read_json, write_json
@@ -37,14 +39,14 @@ from prorl_mini import (
     policy_loss,  # noqa: F401  called by penalized_loss; named here so that anyone can see it is mini's
     reset_if_due,
     reset_reference,  # noqa: F401  as should_reset, called by reset_if_due
-    score_answers,
     should_reset,  # noqa: F401
     update_all,
     validate,
 )
-from prorl_scale import batch, distributed, health, policy
+from prorl_scale import batch, distributed, health, policy, tasks
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config, at_stage, longest_answer, parse, resolve, stages_of
+from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
 from prorl_scale.rollout import Canary, Engine
 
 # ============================================================================ 1. prompts
@@ -52,9 +54,10 @@ from prorl_scale.rollout import Canary, Engine
 
 @dataclass
 class Sample(prorl_mini.Sample):
-    """One answer.  The sampler's own log-probs come with it."""
+    """One answer.  The sampler's own log-probs come with it, and how its verification ended."""
 
     sampler_logp: Tensor | None = None  # (answer length,) as vLLM reported them
+    verdict: str | None = None  # one of prorl_scale.rewards.STATUSES
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Run(prorl_mini.Run):
     start: Any = None  # Config as the run was started with
     engine: Any = None  # prorl_scale.rollout.Engine
     canary: Any = None  # prorl_scale.rollout.Canary
+    pool: Pool | None = None  # scores this rank's answers; None: the task does, since it never evaluates text
 
     def write(self, *args: Any) -> list[list[Sample]]:
         """Where `collect_groups` and `evaluate` of prorl_mini get their answers from."""
@@ -86,9 +90,23 @@ class Run(prorl_mini.Run):
 # ============================================================================ 2. rollout
 
 
-def write_share(run: Run, prompts: list, num_answers: int, temperature: float, generator: Any) -> list[list[Sample]]:
-    """This rank's prompts -> groups of samples, not yet scored."""
-    written = run.engine.generate(prompts, num_answers, temperature, generator)
+def write_share(
+    run: Run,
+    prompts: list,
+    num_answers: int,
+    temperature: float,
+    generator: Any,
+    finished: Callable[[int, list[list[int]]], None],
+) -> list[list[Sample]]:
+    """This rank's prompts -> groups of samples, not yet scored.
+
+    finished: called with the place of a prompt and its answers as soon as all of them are written.
+    """
+    if not prompts:
+        return []
+    written = run.engine.generate(
+        prompts, num_answers, temperature, generator, lambda place, group: finished(place, [ids for ids, _ in group])
+    )
     return [
         [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, sampler_logp=logp) for ids, logp in answers]
         for prompt, answers in zip(prompts, written, strict=True)
@@ -98,24 +116,59 @@ def write_share(run: Run, prompts: list, num_answers: int, temperature: float, g
 # ============================================================================ 3. reward
 
 
+def begin_scoring(run: Run, problem: Any, answers: list[list[int]]) -> Callable[[], list[Verdict]]:
+    """Have a group verified beside the generation that goes on -> a function that waits for its verdicts.
+
+    Raises UserError, when called, where the sandbox has stopped working.
+    """
+    texts = [run.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+    if run.pool is None:
+        scores = functools.partial(run.task.score, [(problem, text) for text in texts])
+        return lambda: [Verdict(score, "ok" if score >= 1 else "wrong") for score in scores()]
+    verdicts = [run.pool.submit(*run.task.item(problem, text)) for text in texts]
+
+    def wait() -> list[Verdict]:
+        try:
+            return [verdict.result() for verdict in verdicts]
+        except SandboxError as error:
+            raise UserError(str(error)) from error
+
+    return wait
+
+
 def write_answers(
     run: Run, problems: list, prompts: list, num_answers: int, temperature: float, generator: Any, ledger: Ledger
 ) -> list[list[Sample]]:
     """Rollout and reward over all ranks: P problems, the same on each -> P groups, the same on each.
 
-    Ranks wait for each other once, after both stages: one with short answers verifies while another still writes.
+    Answers are verified while others are still being written, so the clock of "reward" shows what was waited for
+    beyond that.  Ranks wait for each other once, after both stages.
     """
-    mine = slice(distributed.rank(), None, distributed.world())
+    share = slice(distributed.rank(), None, distributed.world())
+    mine, waiting = problems[share], {}
+
+    def finished(place: int, answers: list[list[int]]) -> None:
+        waiting[place] = begin_scoring(run, mine[place], answers)
+
+    def scored() -> list[list[Sample]]:
+        for place, group in enumerate(groups):
+            for sample, verdict in zip(group, waiting[place](), strict=True):
+                sample.reward, sample.verdict = verdict.score, verdict.status
+        return groups
+
     with ledger.clock("generate"):
-        groups = write_share(run, prompts[mine], num_answers, temperature, generator)
+        groups = write_share(run, prompts[share], num_answers, temperature, generator, finished)
     with ledger.clock("reward"):
-        rewards = score_answers(run, problems[mine], [[s.answer for s in group] for group in groups])
-    for group, scores in zip(groups, rewards, strict=True):
-        for sample, reward in zip(group, scores, strict=True):
-            sample.reward = reward
+        ours = distributed.attempt(scored)
     with ledger.clock("generate"):  # waiting for the slowest
-        shares = distributed.exchange(groups)
+        shares = distributed.agree(ours)
     return [shares[i % len(shares)][i // len(shares)] for i in range(len(prompts))]
+
+
+def count_verdicts(samples: list[Sample]) -> dict[str, int]:
+    """How the verification of these answers ended: `timeout` and `error` are no wrong answers."""
+    counts = Counter(s.verdict for s in samples)
+    return {status: counts[status] for status in STATUSES}
 
 
 # ============================================================================ 4. advantage
@@ -277,6 +330,7 @@ def train_step(run: Run) -> None:
     row = {"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
            "repetition": mean([health.loops(s.answer) for s in ledger.samples]), "resets": state.resets,
            "stage": state.stage, "seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary,
+            "verdicts": count_verdicts(ledger.samples),
            "sampler_gap": sampler_gap(groups if usable else []), "peak_memory": memory}  # fmt: skip
     state.dynamics = [*state.dynamics, (state.step, row["kl"], row["entropy"])][-prorl_mini.RECENT :]
     state.watched = [*state.watched, {key: row[key] for key in health.KEYS}][-health.WINDOW :]
@@ -333,7 +387,7 @@ def train(config: Config) -> dict | None:
     with distributed.joined(config.device, config.timeout_minutes) as closing, GracefulStop() as stop:
         run = start_run(distributed.on_main(lambda: config))  # one name for the run folder, not one per clock
         closing.callback(run.engine.close)
-        with run.folder:
+        with run.folder, run.pool or contextlib.nullcontext():
             loop(run, stop)
         run.folder.export_sharded(run.policy, run.tokenizer, "last")
         if not run.state.any_contrast:
@@ -384,9 +438,10 @@ def start_run(config: Config) -> Run:
     optimizer = torch.optim.AdamW(
         scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer))
+    task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer), tokenizer)
+    pool = distributed.on_all(lambda: open_pool(config, task))
     generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
-    run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder, start=config)
+    run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder, start=config, pool=pool)
     if config.resume:
         distributed.on_main(lambda: check_recipe(config, folder))
         folder.restore(run, State, Sample)
@@ -398,10 +453,22 @@ def start_run(config: Config) -> Run:
     return run
 
 
+def open_pool(config: Config, task: Any) -> Pool | None:
+    """This rank's verifiers; None for a task that scores its answers itself.  Raises UserError without a sandbox."""
+    if not hasattr(task, "item"):
+        return None
+    try:
+        return Pool(config.verifier_workers or distributed.cores(), unsafe=config.unsafe_verifiers)
+    except SandboxError as error:
+        raise UserError(str(error)) from error
+
+
 def begin(config: Config, folder: Folder) -> None:
     """On rank 0: fetch, or warm up, the model that all ranks then read from the run folder."""
     model, tokenizer = models.load_policy(config)
-    tasks.load_task(config, models.stop_ids(model.config, tokenizer))  # a mistake in --task leaves no files
+    task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
+    with open_pool(config, task) or contextlib.nullcontext():
+        pass  # a mistake in --task, or a machine without a sandbox, is found out now and leaves no files
     folder.begin(prorl_mini.Run(config, model, None, None, tokenizer, None, None, folder))
     write_json(folder.path / "recipe.json", dataclasses.asdict(stages_of(config)))
 

@@ -37,13 +37,16 @@ class StandIn:
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
         self.limit, self.stop_ids = config.max_new_tokens, stop_ids
 
-    def generate(self, prompts, num_answers, temperature, generator):
+    def generate(self, prompts, num_answers, temperature, generator, finished):
         answers = mini.rollout(self.model, prompts, num_answers, self.limit, temperature, self.stop_ids, generator)
         groups = [answers[i : i + num_answers] for i in range(0, len(answers), num_answers)]
-        return [
+        written = [
             [(ids, self.logprobs(prompt + ids, temperature)[len(prompt) - 1 :]) for ids in group]
             for prompt, group in zip(prompts, groups, strict=True)
         ]
+        for place in reversed(range(len(written))):  # vLLM, too, finishes in an order of its own
+            finished(place, written[place])
+        return written
 
     @torch.no_grad()
     def logprobs(self, row, temperature):
@@ -151,7 +154,7 @@ def break_this_rank(fault):
 
 def main(sampler, fault, args):
     if args[:1] != ["--real-task"]:
-        tasks.load_task = lambda config, stop_ids: Toy()
+        tasks.load_task = lambda config, stop_ids, sandboxed: Toy()
     if sampler == "stand-in":
         train.Engine = StandIn
     if fault == "slow-save":

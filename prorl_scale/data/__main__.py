@@ -4,6 +4,7 @@ import sys
 
 import tyro
 
+from prorl_lab.errors import UserError
 from prorl_scale.rewards import SandboxError
 
 from .prepare import Prepare, prepare
@@ -15,8 +16,10 @@ def main(arguments: list[str]) -> None:
     config = tyro.cli(Prepare, args=arguments[1:], prog="python -m prorl_scale.data prepare")
     try:
         manifest = prepare(config)
-    except (ValueError, KeyError, OSError, SandboxError) as error:
+    except (UserError, SandboxError) as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: can't write to {config.out} ({error.strerror}): choose another --out, or free some space")
     for domain, rows in manifest["rows"].items():
         dropped = sum(manifest["dropped"].get(domain, {}).values())
         print(f"{domain:12} {rows['train']:7} train {rows['validation']:6} validation {dropped:7} dropped")

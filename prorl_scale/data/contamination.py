@@ -5,17 +5,22 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from prorl_lab.errors import UserError
+
 WORDS = 13  # a run this long in common is no coincidence; a shorter text must be the same as a whole
 _FIELDS = ("problem", "question", "prompt", "Question")
 
 
 def evaluation_texts(path: Path) -> list[str]:
-    """The questions of a .json (a list) or .jsonl file of objects.  Raises ValueError where none can be found."""
-    text = path.read_text(encoding="utf-8")
-    rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+    """The questions of a .json (a list) or .jsonl file of objects.  Raises UserError where none can be found."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise UserError(f"can't read {path} ({error}): give --evaluation .json or .jsonl files") from error
     found = [next((row[field] for field in _FIELDS if isinstance(row.get(field), str)), None) for row in rows]
     if not found or None in found:
-        raise ValueError(f"{path}: every object needs one of the fields {', '.join(_FIELDS)}")
+        raise UserError(f"{path}: every object of an --evaluation file needs one of the fields {', '.join(_FIELDS)}")
     return found
 
 

@@ -2,9 +2,12 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.compute as compute
 import pyarrow.parquet as parquet
 
 
@@ -19,24 +22,41 @@ class Mixture:
         seed: of the order.
         weights: share of each domain; by default that of its rows.  A domain that is left out is not drawn.
         split: "train" or "validation".
+        keep: of the prompts (chat messages) those for which this is true; by default all.
 
     Raises FileNotFoundError without prepared files, ValueError for a weighted domain that they do not have.
     """
 
-    def __init__(self, folder: Path, seed: int, weights: dict[str, float] | None = None, split: str = "train"):
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        weights: dict[str, float] | None = None,
+        split: str = "train",
+        keep: Callable[[list[dict[str, str]]], bool] | None = None,
+    ):
         files = sorted(Path(folder, split).glob("*.parquet"))
         if not files:
             raise FileNotFoundError(f"no {split} files in {folder}: run `python -m prorl_scale.data prepare` first")
-        self.seed, self.rows = seed, {}
+        self.seed = seed
+        # Tables, not lists: as Python objects the tests of 24,000 programs would fill the memory, once per process.
+        table = pyarrow.concat_tables([parquet.read_table(file) for file in files])
+        if keep:
+            table = table.filter(
+                pyarrow.array([keep(prompt) for prompt in table["prompt"].to_pylist()], pyarrow.bool_())
+            )
+        domains = sorted(set(table["domain"].to_pylist()))
+        self.rows = {domain: table.filter(compute.field("domain") == domain) for domain in domains}
         self._orders: dict[str, tuple[int, list[int]]] = {}  # domain: (epoch, order of its rows)
-        for file in files:
-            for row in parquet.read_table(file).to_pylist():
-                self.rows.setdefault(row["domain"], []).append(row)
         self.position, self.taken = 0, dict.fromkeys(self.rows, 0)
-        self.set_weights(weights or {domain: len(rows) for domain, rows in self.rows.items()})
+        self.set_weights(weights)
 
-    def set_weights(self, weights: dict[str, float]) -> None:
-        """Change the shares, as a new stage of training may.  Raises ValueError for an unknown domain or no share."""
+    def set_weights(self, weights: dict[str, float] | None) -> None:
+        """Change the shares, as a new stage of training may; None: those of the rows.
+
+        Raises ValueError for an unknown domain or no share.
+        """
+        weights = weights or {domain: len(rows) for domain, rows in self.rows.items()}
         if unknown := sorted(set(weights) - set(self.rows)):
             raise ValueError(f"no rows of domain {', '.join(unknown)}: there are {', '.join(sorted(self.rows))}")
         if not any(weight > 0 for weight in weights.values()) or any(weight < 0 for weight in weights.values()):
@@ -50,10 +70,14 @@ class Mixture:
     def _next(self) -> dict[str, Any]:
         draw = random.Random(f"{self.seed}/{self.position}")
         (domain,) = draw.choices(list(self.weights), list(self.weights.values()))
-        epoch, place = divmod(self.taken[domain], len(self.rows[domain]))
-        row = self.rows[domain][self._order(domain, epoch)[place]]
         self.position += 1
         self.taken[domain] += 1
+        return self.row(domain, self.taken[domain] - 1)
+
+    def row(self, domain: str, number: int) -> dict[str, Any]:
+        """Row `number` of a domain in its own order, whatever was taken; past the last they come again in another."""
+        epoch, place = divmod(number, len(self.rows[domain]))
+        (row,) = self.rows[domain].slice(self._order(domain, epoch)[place], 1).to_pylist()
         return {**row, "reference": json.loads(row["reference"]), "meta": json.loads(row["meta"])}
 
     def _order(self, domain: str, epoch: int) -> list[int]:

@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 from tqdm import tqdm
 
+from prorl_lab.errors import UserError
 from prorl_scale.rewards import Pool
 
 from .contamination import Index, evaluation_texts
@@ -40,7 +41,7 @@ SCHEMA = pyarrow.schema(
         ("domain", pyarrow.string()),
         ("source", pyarrow.string()),
         ("prompt", pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))),
-        ("reference", pyarrow.string()),
+        ("reference", pyarrow.large_string()),  # the tests of all programs together may pass 2 GB
         ("meta", pyarrow.string()),
     ]
 )
@@ -61,15 +62,15 @@ class Prepare:
 
 
 def prepare(config: Prepare) -> dict[str, Any]:
-    """Write the files and the manifest, which is also returned.  Raises ValueError for names that do not exist."""
+    """Write the files and the manifest, also returned.  Raises UserError, or SandboxError where that can't start."""
     if config.recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {config.recipe!r}: choose from {', '.join(RECIPES)}")
+        raise UserError(f"unknown recipe {config.recipe!r}: choose from {', '.join(RECIPES)}")
     sizes = RECIPES[config.recipe]
     if unknown := sorted(set(config.only) - set(sizes["train"])):
-        raise ValueError(f"unknown domain {', '.join(unknown)}: choose from {', '.join(sizes['train'])}")
-    paths = dict(item.split("=", 1) for item in config.source)
-    if unknown := sorted(set(paths) - set(SOURCES)):
-        raise ValueError(f"unknown source {', '.join(unknown)}: choose from {', '.join(SOURCES)}")
+        raise UserError(f"unknown domain {', '.join(unknown)}: choose from {', '.join(sizes['train'])}")
+    paths = {name: Path(path) for name, _, path in (item.partition("=") for item in config.source) if path}
+    if len(paths) < len(config.source) or set(paths) - set(SOURCES):
+        raise UserError(f"--source takes NAME=PATH, each NAME once and one of {', '.join(SOURCES)}: {config.source}")
     index = Index((path.name, text) for path in config.evaluation for text in evaluation_texts(path))
     parts = []
     with Pool(config.workers, unsafe=config.unsafe_verifiers) as pool:
@@ -80,8 +81,7 @@ def prepare(config: Prepare) -> dict[str, Any]:
                     _puzzle_part(config, index, task, wanted) for task in tqdm(TASKS, desc="puzzle", unit=" tasks")
                 ]
             else:
-                path = Path(paths[domain]) if domain in paths else None
-                parts.append(_source_part(config, index, pool, domain, path, wanted))
+                parts.append(_source_part(config, index, pool, domain, paths.get(domain), wanted))
     manifest = {
         "recipe": config.recipe,
         "seed": config.seed,

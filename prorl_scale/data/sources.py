@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prorl_scale.rewards.inside.text import after_think, last_boxed
+from prorl_lab.errors import UserError
+from prorl_lab.text import after_think, last_boxed
 
 BOXED = "Let's think step by step and output the final answer within \\boxed{}."
 CODE = "Write Python code to solve the problem. Present the code in \n```python\nYour code\n```\nat the end."
@@ -20,7 +22,10 @@ TAGGED = "Think step by step, then give the final answer between <answer> and </
 
 TASKS = (Path(__file__).parent / "puzzle_tasks.txt").read_text(encoding="utf-8").split()  # the paper's 96
 RENAMED = {"palindrome": "palindrome_generation"}
-R1_COLUMNS = ("r1_response", "r1_solution")  # SCP-116K has been published with several names for its columns
+# SCP-116K changed its columns.  The first release's card names `matched_solution` and answers of o1-mini and QwQ with a
+# verdict each; a set derived from a later one has `extract_solution` and `r1_response`.
+SOLUTION_COLUMNS = ("matched_solution", "extracted_solution", "extract_solution")
+RESPONSE_COLUMNS = ("r1_response", "r1_solution", "qwq_solution", "o1_solution")  # the paper's filter read R1's
 VALIDATION_SEEDS = 500_000_000  # Reasoning Gym makes item i from seed + i, so the two splits must lie far apart
 
 
@@ -60,27 +65,39 @@ SOURCES = {
 
 
 def records(source: Source, path: Path | None) -> Any:
-    """The records of a source, from the hub or from a .json, .jsonl or .parquet file (or a folder of one kind)."""
+    """The records of a source, from the hub or from a .json, .jsonl or .parquet file (or a folder of one kind).
+
+    Raises UserError where they can't be had.
+    """
     import datasets
 
-    if path is None:
-        return datasets.load_dataset(source.name, source.config, split=source.split)
-    files = (
-        [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".json", ".jsonl", ".parquet"))
-    )
-    if not files:
-        raise FileNotFoundError(f"no .json, .jsonl or .parquet file at {path}")
-    kind = "parquet" if files[0].suffix == ".parquet" else "json"
-    return datasets.load_dataset(kind, data_files=[str(file) for file in files], split="train")
+    what, instead = f"fetch {source.name} from the Hugging Face hub", "PATH of files already on disk"
+    kind, how = source.name, {"name": source.config, "split": source.split}
+    if path is not None:
+        kinds = (".json", ".jsonl", ".parquet")
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in kinds)
+        if not files:
+            raise UserError(f"no .json, .jsonl or .parquet file at {path}: give --source {source.domain}=PATH of some")
+        kind = "parquet" if files[0].suffix == ".parquet" else "json"
+        how = {"data_files": [str(file) for file in files], "split": "train"}
+        what, instead = f"read {path} as {kind}", "PATH of files that are whole"
+    try:
+        return datasets.load_dataset(kind, **how)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise UserError(f"can't {what} ({reason}): give --source {source.domain}={instead}") from error
 
 
 def row(domain: str, number: int, record: dict[str, Any]) -> Row:
-    """The row of one record.  Raises Dropped, or KeyError for a column that the schema promises and the file lacks."""
+    """The row of one record.  Raises Dropped, or UserError for a column that the schema promises and the file lacks."""
     make = {"math": _math, "code": _code, "stem": _stem, "instruction": _instruction}[domain]
     try:
         return make(partial(Row, f"{domain}-{number:06d}", domain, SOURCES[domain].name), record)
     except KeyError as error:
-        raise KeyError(f"{SOURCES[domain].name} has no column {error}: it has {', '.join(sorted(record))}") from error
+        raise UserError(
+            f"{SOURCES[domain].name} has no column {error}: it has {', '.join(sorted(record))}; give --source {domain}="
+            "PATH of a release with that column, or mend prorl_scale/data/sources.py"
+        ) from error
 
 
 def _asked(text: str, suffix: str) -> list[dict[str, str]]:
@@ -121,17 +138,19 @@ def _code(make: partial, record: dict[str, Any]) -> Row:
 
 def _stem(make: partial, record: dict[str, Any]) -> Row:
     """Kept if its solution ends in an answer that R1's agrees with.  Our verifier says so; the paper asked GPT-4o."""
-    answer = final_answer(record["matched_solution"] or "")
+    answer = final_answer(_first(record, SOLUTION_COLUMNS))
     if answer is None:
         raise Dropped("no answer to be found in the solution")
-    columns = [name for name in R1_COLUMNS if name in record]
-    if not columns:
-        raise KeyError(R1_COLUMNS[0])
-    theirs = final_answer(after_think(record[columns[0]] or ""))
+    theirs = final_answer(after_think(_first(record, RESPONSE_COLUMNS)))
     if theirs is None:
-        raise Dropped("no answer to be found in R1's response")
+        raise Dropped("no answer to be found in the model's response")
     meta = {"subject": record.get("domain")}
     return make(_asked(record["problem"], BOXED), {"answer": answer}, meta, (f"\\boxed{{{theirs}}}", 1.0))
+
+
+def _first(record: dict[str, Any], names: tuple[str, ...]) -> str:
+    """The first of several columns that the record has.  Raises KeyError with the first name if it has none."""
+    return record[next((name for name in names if name in record), names[0])] or ""
 
 
 def final_answer(text: str) -> str | None:
@@ -161,6 +180,13 @@ def _instruction(make: partial, record: dict[str, Any]) -> Row:
     return make(asked[-1:], {"instruction_id_list": list(given["instruction_id_list"]), "kwargs": kwargs}, {})
 
 
+def _fraction(value: Any) -> str:
+    """For JSON: one item of gsm_symbolic in fifty notes a variable of its question as a Fraction."""
+    if isinstance(value, Fraction):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not for JSON")
+
+
 def puzzles(task: str, split: str, count: int, seed: int) -> Iterator[Row]:
     """Rows of one Reasoning Gym task, made here; the same at each call (except codeio, which draws as it likes)."""
     import reasoning_gym
@@ -168,7 +194,7 @@ def puzzles(task: str, split: str, count: int, seed: int) -> Iterator[Row]:
     first = seed * 1_000_000 + (VALIDATION_SEEDS if split == "validation" else 0)
     made = reasoning_gym.create_dataset(RENAMED.get(task, task), seed=first, size=count)
     for number in range(count):
-        item = json.loads(json.dumps(made[number]))
+        item = json.loads(json.dumps(made[number], default=_fraction))
         name = f"puzzle-{task}-{split}-{number:05d}"
         prompt = _asked(item["question"], TAGGED)
         yield Row(name, "puzzle", "reasoning-gym", prompt, {"task": task, "item": item}, {})

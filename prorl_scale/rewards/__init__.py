@@ -16,11 +16,11 @@ import atexit
 import functools
 from typing import Any
 
-from .pool import Pool, Verdict
+from .pool import STATUSES, Pool, Verdict
 from .sandbox import SandboxError
 
 DOMAINS = ("math", "code", "stem", "puzzle", "instruction")
-__all__ = ["DOMAINS", "Pool", "SandboxError", "Verdict", "verify"]
+__all__ = ["DOMAINS", "STATUSES", "Pool", "SandboxError", "Verdict", "verify"]
 
 
 def verify(domain: str, response: str, reference: dict[str, Any]) -> Verdict:

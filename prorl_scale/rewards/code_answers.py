@@ -11,8 +11,9 @@ import secrets
 import time
 from typing import Any
 
+from prorl_lab.text import after_think, last_code
+
 from .inside.program import decode
-from .inside.text import after_think, last_code
 from .sandbox import Child, ChildDied
 
 _DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?")

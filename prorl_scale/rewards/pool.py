@@ -13,8 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from prorl_lab.text import MAX_RESPONSE
+
 from . import code_answers
-from .inside.text import MAX_RESPONSE
 from .inside.worker import SCORERS
 from .sandbox import START_SECONDS, Child, ChildDied, SandboxError
 

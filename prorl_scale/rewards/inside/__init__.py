@@ -1,1 +1,1 @@
-"""What runs inside the sandbox.  It may not import from the folder above, which does not exist there."""
+"""What runs inside the sandbox.  Of our code it may import this folder and `prorl_lab.text`: nothing else is there."""

@@ -11,8 +11,9 @@ import re
 import sympy
 from math_verify import parse, verify
 
+from prorl_lab.text import after_think, foreign_digits, last_boxed
+
 from . import expressions
-from .text import after_think, foreign_digits, last_boxed
 
 MAX_ANSWER = 500  # characters; longer ones only serve to slow a parser down
 _NAMES = frozenset("abcdefghijklmnopqrstuvwxyz") | {"pi"}

@@ -14,8 +14,9 @@ from typing import Any
 
 import reasoning_gym
 
+from prorl_lab.text import after_think, foreign_digits, last_tagged
+
 from . import expressions
-from .text import after_think, foreign_digits, last_tagged
 
 MAX_ANSWER = 20_000  # characters; the longest answers are grids of a few thousand
 ALIASES = {"palindrome": "palindrome_generation"}  # the paper's name: the name it is registered under today
