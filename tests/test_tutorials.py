@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import tyro
 from matplotlib import image
 from torch.distributed.run import get_args_parser
 
@@ -22,6 +23,7 @@ import prorl_mini as mini
 import prorl_scale.config
 import prorl_scale.recipes
 from prorl_lab import cli, laptop
+from prorl_scale.analysis.__main__ import Settings
 from tutorials import build, toolbox
 
 ROOT = Path(__file__).parents[1]
@@ -177,7 +179,8 @@ def test_names_in_the_text_exist(chapter, executed):
             known = name in known_names() or re.search(rf"\b{name}\b", code)
             assert known or name in OTHER_NAMES, f"{chapter.name}:{part.line}: {name}"
         for flag in re.findall(r"`--([a-z][a-z-]+)", prose):
-            fields = {field.name for field in dataclasses.fields(prorl_scale.config.Config)}
+            known = (prorl_scale.config.Config, Settings)
+            fields = {field.name for settings in known for field in dataclasses.fields(settings)}
             assert flag.removeprefix("no-").replace("-", "_") in fields, f"{chapter.name}:{part.line}: --{flag}"
 
 
@@ -209,6 +212,9 @@ def test_commands_parse(command):
         cli.resolve(cli.parse(mini.Config, args[args.index("prorl_mini.py") + 1 :]))
     elif args[:2] == ["-m", "pytest"]:
         check_pytest(args[2:])
+    elif args[:2] == ["-m", "prorl_scale.analysis"]:
+        settings = tyro.cli(Settings, args=args[2:])
+        assert settings.training is None or (ROOT / settings.training / "metrics.jsonl").exists()
     elif args[:2] == ["-m", "prorl_scale.recipes"]:
         assert prorl_scale.recipes.main(args[2:]) == 0
     else:
