@@ -11,7 +11,7 @@ BIN := .venv/bin
 TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m prorl_scale.train
 
 .DEFAULT_GOAL := help
-.PHONY: help mini mini-long scale-cpu test slow bench gpu-check lint clean
+.PHONY: help mini mini-long scale-cpu tutorials test slow bench gpu-check lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ SCALE := runs/scale-cpu
 scale-cpu: .venv/scale-ready  ## the same with FSDP2 and vLLM on two CPU processes; run it again to continue
 	@if [ -d $(SCALE)/checkpoints ]; then $(TORCHRUN) --resume $(SCALE) $(ARGS); \
 	else rm -rf $(SCALE); $(TORCHRUN) --recipe laptop --out $(SCALE) $(ARGS); fi
+
+tutorials: .venv/mini-ready  ## run the blocks of tutorials/, draw their figures, write a notebook of each chapter
+	$(BIN)/python -m tutorials.build figures
+	$(BIN)/python -m tutorials.build notebooks
 
 test: .venv/test-ready  ## lint and run the tests
 	$(BIN)/ruff check .
