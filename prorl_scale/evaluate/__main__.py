@@ -2,9 +2,11 @@
 
     python -m prorl_scale.evaluate --models base=DIR mid=DIR final=DIR --sets math gpqa_diamond ood --out OUT
     python -m prorl_scale.evaluate --models base=DIR final=DIR --sets tables --n 16 --out OUT   # the result tables
-    torchrun --nproc-per-node 8 -m prorl_scale.evaluate ...           # the same on 8 GPUs, one engine each
+    torchrun --nproc-per-node 8 -m prorl_scale.evaluate --answers 256 ...   # on 8 GPUs, one engine each (*)
     python -m prorl_scale.evaluate table OUT                          # pass@1 beside the paper's numbers
     python -m prorl_scale.evaluate --models base=runs/x/base final=runs/x/last --sets laptop   # a run of `make mini`
+
+(*) --answers is --n: torchrun takes the latter for an abbreviation of its own options.
 
 The same command continues an interrupted evaluation: killed at any moment and started again, on as many processes as
 you like, it writes the files that it would have written in one go, and no answer twice.  On a CPU that is tested byte

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
@@ -34,7 +35,7 @@ class Config:
     models: list[str]  # NAME=DIR of Hugging Face folders, in the order in which they are to be shown
     sets: list[str]  # names or groups of prorl_scale/evaluate/sets.py
     out: Path | None = None  # to continue an evaluation, the same as before; default runs/<date>-evaluate
-    n: int = 256  # answers to each prompt
+    n: Annotated[int, tyro.conf.arg(aliases=["--answers"])] = 256  # to each prompt; under torchrun write --answers
     temperature: float = 0.6
     top_p: float = 0.95
     max_tokens: int = 32768  # of an answer; the model's context may end it earlier
