@@ -2,6 +2,7 @@
 
 python tests/evaluate_run.py run ARGS...            to the end, also under torchrun
 python tests/evaluate_run.py killed OUT ARGS...     once for every operation on a file: SIGKILL there, then go on
+python tests/evaluate_run.py vllm OUT ARGS...       with vLLM: to the end, and again from the last part of it
 """
 
 import itertools
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prorl_scale.evaluate import __main__ as command
-from prorl_scale.evaluate import run, sampler
+from prorl_scale.evaluate import sampler, store
 
 
 class StandIn(sampler.Sampler):
@@ -38,7 +39,7 @@ class StandIn(sampler.Sampler):
 
 
 def dies_at(operation: int) -> None:
-    """Make this process kill itself just before its n-th rename, removal, making of a folder, or write of a line."""
+    """Make this process kill itself just before its n-th chunk, flush, rename, copy or removal."""
     count = itertools.count()
 
     def counted(real: Callable) -> Callable:
@@ -54,7 +55,7 @@ def dies_at(operation: int) -> None:
     os.fsync = counted(os.fsync)
     os.unlink = counted(os.unlink)  # shutil.rmtree's own
     shutil.copyfileobj = counted(shutil.copyfileobj)
-    run.Scorer.submit = counted(run.Scorer.submit)
+    StandIn.write = counted(StandIn.write)
 
 
 def in_child(work: Callable[[], int]) -> int:
@@ -81,7 +82,22 @@ def killed(out: Path, args: list[str]) -> None:
             sys.exit(f"operation {operation}: {code}")
 
 
+def with_vllm(out: Path, args: list[str]) -> None:
+    """OUT/whole is written in one go, OUT/resumed by a new engine that finds the second of three chunks on the disk."""
+    assert command.main([*args, "--out", str(out / "whole")]) == 0
+    shutil.copytree(out / "whole", out / "resumed")
+    for path in (out / "resumed/answers").glob("*/*.jsonl"):
+        rows = list(store.read_lines(path))
+        third = len(rows) // 3
+        store.write_lines(store.part_file(out / "resumed", path.parent.name, path.stem, 1), rows[third : 2 * third])
+        path.unlink()
+    assert command.main([*args, "--out", str(out / "resumed")]) == 0
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "vllm":
+        with_vllm(Path(sys.argv[2]), sys.argv[3:])
+        sys.exit()
     sampler.Sampler = StandIn
     if sys.argv[1] == "run":
         sys.exit(command.main(sys.argv[2:]))
