@@ -4,6 +4,7 @@
     python -m prorl_scale.evaluate --models base=DIR final=DIR --sets tables --n 16 --out OUT   # the result tables
     torchrun --nproc-per-node 8 -m prorl_scale.evaluate --answers 256 ...   # on 8 GPUs, one engine each (*)
     python -m prorl_scale.evaluate table OUT                          # pass@1 beside the paper's numbers
+    python -m prorl_scale.evaluate sets                               # the sets, and what the paper reports on them
     python -m prorl_scale.evaluate --models base=runs/x/base final=runs/x/last --sets laptop   # a run of `make mini`
 
 (*) --answers is --n: torchrun takes the latter for an abbreviation of its own options.
@@ -34,6 +35,7 @@ import tyro
 from transformers.utils.logging import disable_progress_bar
 
 from prorl_lab.errors import UserError
+from prorl_scale.evaluate import sets
 from prorl_scale.evaluate.run import Config, evaluate, rank
 from prorl_scale.evaluate.table import table
 from prorl_scale.rewards import SandboxError
@@ -61,7 +63,11 @@ def parse(args: list[str]) -> Config | Table:
 def main(args: list[str] | None = None) -> int:
     """0, or one sentence and 1 on bad input, or 130 after Ctrl-C."""
     disable_progress_bar()  # transformers draws one for every folder it reads
-    config = parse(sys.argv[1:] if args is None else args)
+    args = sys.argv[1:] if args is None else args
+    if args == ["sets"]:
+        print(sets.listing())
+        return 0
+    config = parse(args)
     try:
         out = config.out if isinstance(config, Table) else evaluate(config)
         if rank() == 0:

@@ -302,6 +302,17 @@ def named(names: Iterable[str]) -> list[EvalSet]:
     return list(found.values())
 
 
+def listing() -> str:
+    """All sets and groups as a Markdown table: where they come from, how they are scored, what the paper reports."""
+    rows = [["set", "prompts", "scored by", "pass@1", "from", "paper: base, ProRL"], ["---"] * 6]
+    for of in SETS.values():
+        paper = ", ".join(f"{number:.2f}" for number in of.paper or ())
+        rows.append([of.name, str(of.rows or ""), of.domain, of.scoring, of.source, paper])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    groups = [f"{name}: {len(members)} sets, {members[0]} to {members[-1]}" for name, members in GROUPS.items()]
+    return "\n".join([*lines, "", "Groups:", *groups])
+
+
 # --- from a set to its prompts
 
 
