@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,11 +44,11 @@ def packed_attention(
             q, k, v, starts, starts, longest, longest, scale=scaling, window_size=causal, enable_gqa=grouped
         )
         return out[None], None
+    # `split`, not a slice for each sample: the backward pass of a slice fills a whole row with zeros.
+    samples = zip(*(x.split(starts.diff().tolist(), 2) for x in (query, key, value)), strict=True)
     rows = [
-        F.scaled_dot_product_attention(
-            query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scaling, enable_gqa=grouped
-        )
-        for a, b in itertools.pairwise(starts.tolist())
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
+        for q, k, v in samples
     ]
     return torch.cat(rows, 2).transpose(1, 2), None
 
