@@ -6,6 +6,7 @@ python tests/evaluate_run.py vllm OUT ARGS...       with vLLM: to the end, and a
 """
 
 import itertools
+import json
 import os
 import pathlib
 import random
@@ -39,12 +40,14 @@ class StandIn(sampler.Sampler):
 
 
 def dies_at(operation: int) -> None:
-    """Make this process kill itself just before its n-th chunk, flush, rename, copy or removal."""
+    """Make this process kill itself just before its n-th chunk, line (of every fifth), flush, rename, copy or removal."""
     count = itertools.count()
 
-    def counted(real: Callable) -> Callable:
+    def counted(real: Callable, every: int = 1) -> Callable:
+        calls = itertools.count()
+
         def act(*args: Any, **kwargs: Any) -> Any:
-            if next(count) == operation:
+            if next(calls) % every == every - 1 and next(count) == operation:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*args, **kwargs)
 
@@ -55,6 +58,7 @@ def dies_at(operation: int) -> None:
     os.fsync = counted(os.fsync)
     os.unlink = counted(os.unlink)  # shutil.rmtree's own
     shutil.copyfileobj = counted(shutil.copyfileobj)
+    store.json.dumps = counted(json.dumps, every=5)  # amid the lines of a file
     StandIn.write = counted(StandIn.write)
 
 
