@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prorl_lab import tasks
 from prorl_scale.evaluate import __main__ as command
 from prorl_scale.evaluate import sampler, store
 
@@ -40,7 +41,7 @@ class StandIn(sampler.Sampler):
 
 
 def dies_at(operation: int) -> None:
-    """Make this process kill itself just before its n-th chunk, line (of every fifth), flush, rename, copy or removal."""
+    """Make this process kill itself just before its n-th chunk, fifth line, flush, rename, copy or removal."""
     count = itertools.count()
 
     def counted(real: Callable, every: int = 1) -> Callable:
@@ -72,6 +73,8 @@ def in_child(work: Callable[[], int]) -> int:
 
 def killed(out: Path, args: list[str]) -> None:
     """OUT/N holds the evaluation that was killed at operation N and then continued; the last N was not killed."""
+    task = tasks.LaptopTask(0, [])  # once; it takes most of the time
+    tasks.LaptopTask = lambda *_: task
     for operation in itertools.count():
         here = [*args, "--out", str(out / str(operation))]
 
