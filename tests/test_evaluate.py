@@ -459,7 +459,7 @@ def fails(capsys, *args: Any) -> str:
         (["--sets", "laptop", "--models", "folder"], "give NAME=DIR"),
         (["--sets", "laptop", "--models", "../x=folder"], "give NAME=DIR"),
         (["--sets", "laptop", "aime24", "--data", "aime24=no/such/file"], "there is nothing at no/such/file"),
-        (["--sets", "laptop", "--data", "aime24=x"], "SET one of laptop"),
+        (["--sets", "laptop", "math", "--data", "laptop=x"], "SET one of math"),
         (["--sets", "leg_counting"], "leave no room for an answer in the context of 'a', 128 tokens"),
     ],
 )
