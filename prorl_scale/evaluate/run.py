@@ -113,7 +113,7 @@ def named_folders(items: list[str]) -> dict[str, str]:
                 f"--models {item}: no Hugging Face folder there (no config.json): give a folder, or fetch a model of "
                 f"the hub with `hf download OWNER/MODEL --local-dir {folder}`"
             )
-        found[name] = str(Path(folder).resolve())
+        found[name] = str(Path(folder))
     if not found:
         raise UserError("nothing to evaluate: give --models NAME=DIR ...")
     return found
@@ -129,7 +129,7 @@ def open_model(name: str, folder: str) -> Model:
             f"{name}=DIR with config.json, weights and a tokenizer"
         ) from error
     limit = getattr(config, "max_position_embeddings", None)
-    return Model(name, folder, tokenizer, models.stop_ids(config, tokenizer), limit)
+    return Model(name, str(Path(folder).resolve()), tokenizer, models.stop_ids(config, tokenizer), limit)
 
 
 def fingerprint(folder: str) -> str:
