@@ -332,6 +332,7 @@ def test_what_a_chunk_answers_depends_on_its_place_alone() -> None:
     assert sampler.chunk_seed(0, "a", "x", 1) == 0x3B3267A2ACD246  # another function would change old evaluations
 
 
+@pytest.mark.slow
 @NO_VLLM
 def test_vllm_resumed_by_a_new_engine_gives_the_same_files(model: Path, tmp_path: Path) -> None:
     """Real sampling: three chunks in one go; and the first and the third by an engine that never saw the second."""

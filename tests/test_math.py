@@ -1020,7 +1020,7 @@ def test_inputs_are_unchanged(name):
             assert np.array_equal(old, new)
 
 
-@pytest.mark.parametrize("module", ["prorl_mini", "prorl_lab.verify"])
+@pytest.mark.parametrize("module", ["prorl_mini", "prorl_lab.text"])
 def test_worked_examples_in_docstrings(module):
     """What the docstrings print."""
     failed, attempted = doctest.testmod(importlib.import_module(module))

@@ -159,7 +159,7 @@ def test_a_finished_run_can_go_on(straight, cache, tmp_path):
 
 def test_a_half_written_state_is_never_picked_up(straight, tmp_path, monkeypatch):
     """The disk fills up in the middle of a save: the state before it is still there, whole."""
-    run = type("Run", (), {})()
+    run = type("Run", (), {"task": None})()
     config = mini.Config(resume=str(straight))
     folder = mini.RunFolder(config)
     before = (straight / "state.pt").read_bytes()

@@ -45,6 +45,7 @@ def test_unknown_flag(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_prompt_longer_than_the_context(quick):
     assert "do not fit the model's context of 128" in fails("stand-in", *quick, "--max-new-tokens", "126")
 
@@ -81,6 +82,7 @@ def test_run_that_was_never_saved(finished, tmp_path):
     assert "was never saved" in fails("stand-in", "--resume", out)
 
 
+@pytest.mark.slow
 def test_number_of_processes_that_divides_nothing(quick, tmp_path):
     """Five prompts, 40 answers, two evaluation prompts: none is a multiple of three, and nothing has to be."""
     code, _, err = run("stand-in", *quick, "--steps", "2", processes=3)

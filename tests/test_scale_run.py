@@ -141,6 +141,7 @@ def test_resume_on_another_number_of_processes(straight, killed, tmp_path):
 # ------------------------------------------------------------------ saving and stopping
 
 
+@pytest.mark.slow
 def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path):
     """The second save takes a minute and training goes on meanwhile; the kill in its midst loses only that save."""
     out = tmp_path / "run"
@@ -154,13 +155,8 @@ def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path):
     assert saved(out) == ["step-000000", "step-000003", "step-000004"]
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        pytest.param([], id="background", marks=pytest.mark.slow),
-        pytest.param(["--no-async-save", "--offload-reference"], id="foreground"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--no-async-save", "--offload-reference"]], ids=["background", "foreground"])
 def test_ctrl_c_saves_and_resumes(tmp_path, more):
     """Ctrl-C reaches torchrun, which hands it on to every rank; they stop after the same step."""
     out = tmp_path / "run"
