@@ -1,6 +1,6 @@
 """Peak memory of the log-probs of a batch, forward and backward: prorl_scale's chunked head against the plain one.
 
-    python bench/logprob_memory.py --out results/<date-name>
+    PYTHONPATH=. python bench/logprob_memory.py --out results/<date-name>
 
 See bench/README.md for what is counted.
 """

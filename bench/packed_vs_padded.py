@@ -1,6 +1,6 @@
 """Trained tokens per second on answers of very uneven length: prorl_scale's packed rows against padded ones.
 
-    python bench/packed_vs_padded.py --out results/<date-name>
+    PYTHONPATH=. python bench/packed_vs_padded.py --out results/<date-name>
 
 See bench/README.md for what is equal and how to read the result.
 """
