@@ -64,7 +64,12 @@ NOT_NEGATIVE = (
     *("kl_coef", "eps_low", "eps_high", "weight_decay", "overlong_buffer", "length_bonus_off", "learning_rate_warm_up"),
     *("reset_every", "reset_on_stall", "reset_margin", "reset_on_drop", "reset_kl_above", "reset_entropy_below"),
 )
-RESUMABLE = {"steps", "max_seconds"}  # a resumed run may go on for longer; nothing else may change
+# What a resumed run may change: how long it goes on, what is watched, what the machine gives it; nothing it computes.
+RESUMABLE = {
+    *("steps", "max_seconds", "tensorboard", "verifier_workers", "gpu_memory", "timeout_minutes", "keep_checkpoints"),
+    *("health_stops", "health_entropy_min", "health_length_growth", "health_repetition_max", "health_truncated_max"),
+    *("health_kl_max", "health_reward_jump", "async_save"),
+}
 
 
 def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None) -> int:

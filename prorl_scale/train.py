@@ -435,7 +435,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
         if gave_up:
             raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
         if unwell:
-            raise UserError(f"{unwell} (state saved in {folder.path})")
+            raise UserError(f"{unwell} (state saved; to go on all the same: --resume {folder.path} --health-stops)")
         if stopped:
             raise KeyboardInterrupt(str(folder.path))
     measure_boundary(run, "final")

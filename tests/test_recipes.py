@@ -1,6 +1,7 @@
 """Recipes against a table of the paper's values, the passage from stage to stage, and the health rules."""
 
 import dataclasses
+import json
 import math
 import random
 
@@ -9,7 +10,7 @@ import pytest
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
 from prorl_scale import health, recipes
-from prorl_scale.config import Config, at_stage, longest_answer
+from prorl_scale.config import Config, at_stage, longest_answer, parse
 
 # ProRL (arXiv 2505.24864), section 3.2 and appendix E; the steps are read off Fig. 2.  KL's 1e-4: arXiv 2507.12507.
 PAPER = {
@@ -158,6 +159,18 @@ def test_laptop_domains_are_drawn_in_their_shares():
     for wrong in ({"ascendin": 1.0}, {"ascending": 0.0}):
         with pytest.raises(UserError, match="ascending and descending"):
             task.set_weights(wrong)
+
+
+def test_a_run_that_health_stopped_can_be_resumed_without_that_rule(tmp_path):
+    """Limits may change on resume, and so may what the machine gives; what a step computes may not."""
+    settings = dataclasses.asdict(dataclasses.replace(start("laptop"), health_stops=["kl"], health_kl_max=0.1))
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    again = parse(
+        Config, ["--resume", str(tmp_path), "--health-stops", "--health-kl-max", "0.5", "--gpu-memory", "0.4"]
+    )
+    assert (again.health_stops, again.health_kl_max, again.gpu_memory) == ([], 0.5, 0.4)
+    with pytest.raises(UserError, match="learning_rate"):
+        parse(Config, ["--resume", str(tmp_path), "--learning-rate", "1e-9"])
 
 
 # ------------------------------------------------------------------ health
