@@ -882,13 +882,13 @@ def train(config: Config) -> dict:
             measure_boundary(run, "base")
             if config.eval_every:
                 validate(run)
-                folder.keep_best(run.policy)
+                folder.keep_best(run)
             folder.save(run)  # from here on, whatever happens can be resumed
         folder.say(report.LEGEND)
         while state.step < config.steps and state.seconds < (config.max_seconds or math.inf):
             train_step(run)
             if config.eval_every and state.step % config.eval_every == 0 and validate(run):
-                folder.keep_best(run.policy)
+                folder.keep_best(run)
             reset_if_due(run)
             if state.step == config.steps // 2:
                 measure_boundary(run, "middle")
@@ -917,6 +917,7 @@ def start_run(config: Config) -> Run:
         policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))
+    cli.check_eval_sets(config, task.tiers)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = Run(config, policy, reference, optimizer, tokenizer, task, generator, folder)
     if config.resume:

@@ -35,7 +35,7 @@ def config(settings: dict[str, Any], out: str) -> dict[str, Any]:
     """The fields of `prorl_mini.Config`, which `prorl_scale` has too."""
     return dict(
         model=settings["model"],
-        task="bench",
+        task="random-reward",
         out=out,
         device="cpu",
         dtype="float32",

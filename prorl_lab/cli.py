@@ -182,6 +182,17 @@ def check(config: Any) -> None:
         )
 
 
+def check_eval_sets(config: Any, tiers: list[str]) -> None:
+    """Raise UserError where the validation blend names a set that the task does not have, or weighs none."""
+    unknown = sorted(set(config.eval_sets or ()) - set(tiers))
+    if unknown:
+        raise UserError(
+            f"--eval-sets names {', '.join(unknown)}, and the task has {', '.join(tiers)}: give some of those"
+        )
+    if config.eval_sets and not (min(config.eval_sets.values()) >= 0 and sum(config.eval_sets.values()) > 0):
+        raise UserError("--eval-sets needs weights of at least 0, one of them above: mend them")
+
+
 def check_prompt_fits(prompt: list[int], model_config: Any, config: Any) -> None:
     """Raise UserError where a prompt is longer than allowed, or with its answer than the model's context."""
     context = getattr(model_config, "max_position_embeddings", None)

@@ -57,9 +57,13 @@ def _check_head(policy: Any) -> None:
 
 
 def autocast(config: Any) -> contextlib.AbstractContextManager:
-    """bfloat16 matrix products where asked; a null context otherwise."""
+    """bfloat16 matrix products where asked; a null context otherwise.
+
+    Without autocast's cache: it keeps the bfloat16 copy of a weight until the context ends, and this one spans the run,
+    so everything after the first update would be computed with the weights of before.
+    """
     if config.dtype == "bfloat16":
-        return torch.autocast(config.device, torch.bfloat16)
+        return torch.autocast(config.device, torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()
 
 

@@ -109,16 +109,23 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(self.path / "state.pt")  # a crash before this line leaves the previous state
+        for older in sorted(self.path.glob("best-*.pt"))[:-1]:
+            older.unlink()
 
-    def keep_best(self, policy: Any) -> None:
-        """Save the weights of the best validation so far, for resets to it and for whoever wants that model."""
+    def keep_best(self, run: Any) -> None:
+        """Save the weights of the best validation so far, for resets to it and for whoever wants that model.
+
+        The best before it stays until `save` has written a state that knows of this one: a resumed run may need it.
+        """
         unfinished = self.path / "best.pt.tmp"
-        torch.save(policy.state_dict(), unfinished)
-        unfinished.replace(self.path / "best.pt")
+        torch.save(run.policy.state_dict(), unfinished)
+        unfinished.replace(self.path / f"best-{run.state.step:06d}.pt")
 
     def load_best(self, run: Any) -> None:
         """Give the reference the policy's weights of the best validation."""
-        run.reference.load_state_dict(torch.load(self.path / "best.pt", map_location="cpu", weights_only=True))
+        best, _ = max(run.state.history, key=lambda row: row[1])  # the first of equals, as in `prorl_mini.best_step`
+        weights = torch.load(self.path / f"best-{best:06d}.pt", map_location="cpu", weights_only=True)
+        run.reference.load_state_dict(weights)
 
     def restore(self, run: Any, state_class: type, sample_class: type) -> None:
         """The inverse of `save`, into a run that was just built; drops what was logged after the save."""

@@ -187,6 +187,11 @@ class Folder(RunFolder):
         weights = {f"policy/{key}": value for key, value in run.reference.state_dict().items()}
         dcp.load(weights, checkpoint_id=self.checkpoints / f"step-{best_step(run.state.history):06d}")
 
+    def note_stop(self, reason: str | None) -> None:
+        """Leave, or take away, the word that this run ended by its own rules, so that no script starts it again."""
+        note = self.path / "stopped"
+        distributed.on_main(lambda: note.write_text(reason + "\n") if reason else note.unlink(missing_ok=True))
+
     def _newest(self) -> Path:
         finished = self._finished()
         if not finished:
@@ -227,7 +232,11 @@ def _tensors(run: Any, optimizer_keys: list[str] | None = None) -> dict[str, Any
         return named | {f"optimizer/{i}/{key}": value for (i, key), value in state.items()}
     for entry in optimizer_keys:
         _, index, key = entry.split("/")
-        named[entry] = torch.tensor(0.0) if key == "step" else torch.zeros_like(parameters[int(index)]).detach()
+        parameter = parameters[int(index)]
+        # A fused optimizer's count of steps lies where the weights do, as its kernel reads it there.
+        named[entry] = (
+            torch.tensor(0.0, device=parameter.device) if key == "step" else torch.zeros_like(parameter).detach()
+        )
     return named
 
 

@@ -279,7 +279,7 @@ def missing_data(config: Config) -> Missing | None:
     folder = Path(config.task)
     if not folder.is_dir() and ("/" not in config.task or folder.suffix == ".jsonl"):
         try:
-            tasks.load_task(config, [])
+            tasks.load_task(config, [], sandboxed=True)
         except UserError as error:
             return Missing("data", str(error), None)
         return None

@@ -1,6 +1,7 @@
 """vLLM inside the trainer's own process: writes answers, takes new weights, and proves that it has them."""
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -39,7 +40,17 @@ class Engine:
         self.dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
         # What differs on a GPU; none of it has been run yet.
         device = {"enable_sleep_mode": True, "gpu_memory_utilization": config.gpu_memory} if self.gpu else {}
-        self.llm = vllm.LLM(
+        try:
+            self.llm = self._start(vllm, folder, context, device)
+        except ValueError as error:  # no memory for the cache, or a context that the model does not have
+            raise UserError(
+                f"vLLM does not start ({str(error).strip().splitlines()[0]}): lower --max-new-tokens or "
+                "--max-prompt-tokens, or change --gpu-memory"
+            ) from error
+
+    def _start(self, vllm: Any, folder: str, context: int, device: dict[str, Any]) -> Any:
+        config = self.config
+        return vllm.LLM(
             folder,
             dtype=str(self.dtype).removeprefix("torch."),
             distributed_executor_backend="external_launcher",
@@ -65,14 +76,18 @@ class Engine:
 
         finished: called with a prompt's place and its group as soon as that is whole, while others are being written.
         """
-        how = self.sampling(
-            n=num_answers, temperature=temperature, max_tokens=self.config.max_new_tokens, logprobs=0,
+        how = functools.partial(
+            self.sampling, n=num_answers, temperature=temperature, max_tokens=self.config.max_new_tokens, logprobs=0,
             stop_token_ids=self.stop_ids, detokenize=False,
         )  # fmt: skip
+        # On a CPU vLLM samples from torch's generator, and seeds of requests make it several times slower.  On a GPU it
+        # has generators of its own, which only such seeds reach; answer i of a prompt gets the prompt's seed plus i.
+        seeds = torch.randint(2**31, (len(prompts),), generator=generator, device=generator.device) if self.gpu else []
+        each = [how(seed=seed) for seed in seeds.tolist()] if self.gpu else how()
         self._forget()
         engine, groups = self.llm.llm_engine, {}
         # `LLM.generate` is these two steps, but it hands over nothing before everything is written.
-        names = self.llm.enqueue([{"prompt_token_ids": p} for p in prompts], how, use_tqdm=False)
+        names = self.llm.enqueue([{"prompt_token_ids": p} for p in prompts], each, use_tqdm=False)
         first = int(names[0].partition("-")[0])  # requests are numbered in the order of the prompts
         with _draws_from(generator), _progress(len(prompts) * num_answers) as progress:
             while engine.has_unfinished_requests():

@@ -120,8 +120,8 @@ def parse_rows(text: str) -> list[dict[str, Any]]:
 def last_checkpoint(folder: Path, logged: list[int]) -> tuple[int | None, float] | None:
     """Step and time of the newest whole checkpoint.  logged: steps of the checkpoint events, noted before saving."""
     whole = sorted(path for path in (folder / "checkpoints").glob("step-*") if path.suffix != ".tmp")
-    if whole:
-        return int(whole[-1].name.removeprefix("step-")), whole[-1].stat().st_mtime
+    if whole:  # `step-N.old` is one that a later save of the same step was about to replace
+        return int(whole[-1].stem.removeprefix("step-")), whole[-1].stat().st_mtime
     state = folder / "state.pt"  # of prorl_mini
     if not state.exists():
         return None

@@ -433,9 +433,12 @@ def loop(run: Run, stop: GracefulStop) -> None:
         if leaving or best or state.step % config.save_every == 0:
             folder.save(run, wait=bool(leaving))  # what is said next has to be true
         if gave_up:
-            raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
+            unwell = cli.explain_bad_steps(config, state.any_contrast, folder.path)
+        elif unwell:
+            unwell += f" (state saved; to go on all the same: --resume {folder.path} --health-stops)"
         if unwell:
-            raise UserError(f"{unwell} (state saved; to go on all the same: --resume {folder.path} --health-stops)")
+            folder.note_stop(unwell)
+            raise UserError(unwell)
         if stopped:
             raise KeyboardInterrupt(str(folder.path))
     measure_boundary(run, "final")
@@ -454,11 +457,13 @@ def start_run(config: Config) -> Run:
         scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer), tokenizer)
+    check_stages(config, task)
     pool = distributed.on_all(lambda: open_pool(config, task))
     generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
     run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder, start=config, pool=pool)
     if config.resume:
         distributed.on_main(lambda: check_recipe(config, folder))
+        folder.note_stop(None)
         folder.restore(run, State, Sample)
     enter_stage(run)
     problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
@@ -482,10 +487,25 @@ def begin(config: Config, folder: Folder) -> None:
     """On rank 0: fetch, or warm up, the model that all ranks then read from the run folder."""
     model, tokenizer = models.load_policy(config)
     task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
+    check_stages(config, task)
     with open_pool(config, task) or contextlib.nullcontext():
         pass  # a mistake in --task, or a machine without a sandbox, is found out now and leaves no files
     folder.begin(prorl_mini.Run(config, model, None, None, tokenizer, None, None, folder))
     write_json(folder.path / "recipe.json", dataclasses.asdict(stages_of(config)))
+
+
+def check_stages(config: Config, task: Any) -> None:
+    """What every stage asks of the task must be there before the first begins.  Raises UserError."""
+    for number, stage in enumerate(stages_of(config).stages):
+        now = at_stage(config, number)
+        cli.check_eval_sets(now, task.tiers)
+        if now.domains and not hasattr(task, "set_weights"):
+            raise UserError(
+                f"stage {stage.name!r} draws from the domains {', '.join(now.domains)}, and --task {config.task} has "
+                "none: give a folder of prepared data, or leave --domains out"
+            )
+        if now.domains:
+            task.set_weights(now.domains)
 
 
 def check_recipe(config: Config, folder: Folder) -> None:

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import prorl_mini as mini
-from prorl_lab import tasks
+from prorl_lab import models, tasks
+from prorl_lab.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden.json"
 
@@ -239,7 +241,7 @@ def test_reset_to_the_best_validation(make_run, monkeypatch, keep):
         for step in (1, 2, 3):
             mini.train_step(run)
             if mini.validate(run):
-                run.folder.keep_best(run.policy)
+                run.folder.keep_best(run)
             kept[step] = [p.clone() for p in run.policy.parameters()]
             assert mini.reset_if_due(run) == (step == 3)
     for reference, best, policy, now in zip(
@@ -253,8 +255,8 @@ def test_reset_to_the_best_validation(make_run, monkeypatch, keep):
 
 def test_validation_weighs_its_sets(make_run, monkeypatch):
     """Three quarters of one set's 0.5 and a quarter of the other's 1; the third is not even asked."""
-    run = make_run(eval_every=1, eval_sets={"a": 3.0, "b": 1.0})
-    asked = []
+    run = make_run(eval_every=1)
+    run.config.eval_sets, asked = {"a": 3.0, "b": 1.0}, []
 
     def evaluate(run, prompts, answers, seed, tiers):
         asked.extend(tiers)
@@ -269,6 +271,46 @@ def test_validation_weighs_its_sets(make_run, monkeypatch):
     assert asked[:2] == ["a", "b"]
     assert event["score"] == pytest.approx(0.625)
     assert event["pass@k"] == pytest.approx({"1": 0.625, "2": 1.0})
+
+
+@pytest.mark.parametrize(("sets", "says"), [({"toys": 1.0}, "names toys"), ({"toy": 0.0}, "at least 0, one of them")])
+def test_validation_sets_that_cannot_be(make_run, sets, says):
+    with pytest.raises(UserError, match=says):
+        make_run(eval_sets=sets)
+
+
+def test_the_best_weights_of_a_resumed_run_are_those_of_its_history(make_run):
+    """A better one that was noted after the last save, and then lost to a crash, leaves the one before it in place."""
+    run = make_run(eval_every=1)
+    with run.folder:
+        for run.state.step, score in ((1, 0.3), (2, 0.9)):
+            run.state.history.append((run.state.step, score))
+            run.folder.keep_best(run)
+            if run.state.step == 1:
+                first = [p.clone() for p in run.policy.parameters()]
+                run.folder.save(run)
+            for p in run.policy.parameters():
+                p.data.add_(1.0)
+        run.state.history.pop()  # as in the state that was saved
+        run.folder.load_best(run)
+        assert all(map(torch.equal, run.reference.parameters(), first))
+        run.state.history.append((2, 0.9))
+        run.folder.save(run)
+    assert [path.name for path in run.folder.path.glob("best-*.pt")] == ["best-000002.pt"]
+
+
+def test_bfloat16_computes_with_the_weights_of_now():
+    """One context spans the run; what it computes after an update equals what a new one does."""
+    config, layer, x = SimpleNamespace(dtype="bfloat16", device="cpu"), torch.nn.Linear(8, 8), torch.ones(1, 8)
+    with models.autocast(config):
+        before = layer(x)
+        layer.weight.data.mul_(3)
+        after = layer(x)
+    with models.autocast(config):
+        fresh = layer(x)
+    assert before.dtype == torch.bfloat16
+    assert torch.equal(after, fresh)
+    assert not torch.equal(after, before)
 
 
 def test_learning_rate_rises_and_stays():

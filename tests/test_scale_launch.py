@@ -84,6 +84,13 @@ def test_slurm_script_goes_on_from_a_checkpoint_and_gives_up_without_a_new_one(c
     code, calls = call(cluster, "slurm_4x8.sbatch", "runs/a run", "--recipe", "laptop", FAIL="2")
     assert code == 0
     assert [ours[0] for _, ours in calls] == ["--recipe", "--resume", "--resume"]
+    (
+        cluster / "runs/a run/stopped"
+    ).touch()  # a run that ended by its own rules is not started again, checkpoint or not
+    before = len(list(cluster.glob("call-*")))
+    assert call(cluster, "slurm_4x8.sbatch", "runs/a run", "--recipe", "laptop", FAIL=str(before + 5))[0] == 1
+    assert len(list(cluster.glob("call-*"))) == before + 1
+    (cluster / "runs/a run/stopped").unlink()
     (cluster / ".venv/bin/torchrun").write_text("#!/usr/bin/env bash\nexit 1\n")
     assert call(cluster, "slurm_4x8.sbatch", "runs/a run", "--recipe", "laptop")[0] == 1
 

@@ -3,12 +3,14 @@
 import json
 import math
 from collections import deque
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from prorl_lab.errors import UserError
 from prorl_scale import health, policy, recipes, train
+from prorl_scale.rollout import Engine
 from tests.test_scale_step import run, samples, weights, world  # noqa: F401  fixtures
 
 TWO = recipes.Recipe(
@@ -161,3 +163,57 @@ def test_state_of_a_run_survives_a_checkpoint(run):  # noqa: F811
     run.state = train.State()
     run.folder.restore(run, train.State, train.Sample)
     assert {**vars(run.state), "surplus": deque()} == {**kept, "surplus": deque()}
+
+
+def test_a_stage_that_cannot_be_is_found_out_at_the_start(staged):
+    """Also one that comes a thousand steps later."""
+    staged.task.tiers = ["x", "y"]
+    train.check_stages(staged.config, staged.task)
+    staged.task.tiers = ["y"]
+    with pytest.raises(UserError, match="--eval-sets names x"):
+        train.check_stages(staged.config, staged.task)
+    without = type("Task", (), {"tiers": ["x"]})()
+    with pytest.raises(UserError, match="domains a, and --task"):
+        train.check_stages(staged.config, without)
+
+
+def test_a_run_that_ended_by_its_own_rules_says_so_until_it_is_resumed(run):  # noqa: F811
+    run.folder.note_stop("KL is too high")
+    assert (run.folder.path / "stopped").read_text() == "KL is too high\n"
+    run.folder.note_stop(None)
+    run.folder.note_stop(None)
+    assert not (run.folder.path / "stopped").exists()
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_only_on_a_gpu_requests_have_seeds_and_these_come_from_the_generator(gpu):
+    """A sampler that notes what it is asked for, and answers at once."""
+    asked = []
+
+    class Llm:
+        def __init__(self):
+            self.llm_engine = self
+
+        def reset_prefix_cache(self):
+            return True
+
+        def enqueue(self, prompts, params, use_tqdm):
+            asked.append(params)
+            return ["0-x"]
+
+        def has_unfinished_requests(self):
+            return False
+
+    engine = Engine.__new__(Engine)
+    engine.config, engine.stop_ids, engine.gpu, engine.llm = SimpleNamespace(max_new_tokens=3), [1], gpu, Llm()
+    engine.sampling = lambda **how: how
+    for seed in (0, 0, 1):
+        generator = torch.Generator().manual_seed(seed)
+        with pytest.raises(KeyError):  # nothing was written
+            engine.generate([[5], [6]], 2, 1.2, generator)
+    if not gpu:
+        assert all("seed" not in params for params in asked)
+        return
+    seeds = [[one["seed"] for one in params] for params in asked]
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert len(set(seeds[0])) == 2

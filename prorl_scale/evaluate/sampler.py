@@ -55,18 +55,23 @@ class Sampler:
             vllm.SamplingParams, temperature=settings.temperature, top_p=settings.top_p, n=settings.n,
             stop_token_ids=stop_ids, detokenize=False,
         )  # fmt: skip
-        self.context, self.max_tokens = context, settings.max_tokens
+        self.context, self.max_tokens, self.gpu = context, settings.max_tokens, gpu
 
     def write(self, prompts: list[list[int]], seed: int) -> list[list[tuple[list[int], bool]]]:
         """P prompts -> P groups of n (ids with EOS, was it cut off); the same for the same prompts and seed.
 
-        The generator is set and the prefix cache emptied, so nothing is left of the chunks before.  (Seeds per request
-        would do as well, and make sampling on a CPU several times slower.)
+        The generator is set and the prefix cache emptied, so nothing is left of the chunks before.  On a GPU vLLM does
+        not draw from torch's generator, and each prompt gets a seed; on a CPU that is several times slower.
         """
         torch.manual_seed(seed)
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not empty its prefix cache, so answers could depend on the chunks before")
-        limits = [self.how(max_tokens=min(self.max_tokens, self.context - len(prompt))) for prompt in prompts]
+        n = self.how.keywords["n"]  # answer i of a prompt gets the prompt's seed plus i
+        seeds = [seed + n * place if self.gpu else None for place in range(len(prompts))]
+        limits = [
+            self.how(max_tokens=min(self.max_tokens, self.context - len(prompt)), seed=own)
+            for prompt, own in zip(prompts, seeds, strict=True)
+        ]
         bar = functools.partial(tqdm, leave=False, position=1) if sys.stderr.isatty() else False
         done = self.llm.generate([{"prompt_token_ids": p} for p in prompts], limits, use_tqdm=bar)
         return [[(list(a.token_ids), a.finish_reason == "length") for a in request.outputs] for request in done]
