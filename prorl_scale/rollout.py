@@ -17,6 +17,21 @@ from prorl_lab.errors import UserError
 from prorl_scale import distributed
 
 
+def import_vllm() -> Any:
+    """The module, with the settings that it reads when it is imported.  Raises UserError where it is missing."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it ties every rank to the same cores
+    try:
+        import vllm
+    except ImportError as error:
+        raise UserError(
+            f"vLLM can't be imported ({error}): install requirements.txt on a GPU machine, or run `make scale-cpu`, "
+            "which installs its CPU build"
+        ) from error
+    return vllm
+
+
 class Engine:
     """One vLLM engine per rank.  Ranks generate on their own; only the weights of a push come from all of them."""
 
@@ -25,16 +40,7 @@ class Engine:
 
         Needs the process group.  Raises UserError where vLLM is missing.
         """
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; vLLM reads these three when it is imported
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it ties every rank to the same cores
-        try:
-            import vllm
-        except ImportError as error:
-            raise UserError(
-                f"vLLM can't be imported ({error}): install requirements.txt on a GPU machine, or run "
-                "`make scale-cpu`, which installs its CPU build"
-            ) from error
+        vllm = import_vllm()
         self.config, self.stop_ids, self.sampling = config, stop_ids, vllm.SamplingParams
         self.gpu = config.device == "cuda"
         self.dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from prorl_lab.errors import UserError
+from prorl_scale.rollout import import_vllm
 
 
 class Sampler:
@@ -21,19 +22,9 @@ class Sampler:
 
         Raises UserError where vLLM is missing or does not take the model.
         """
-        # vLLM reads these when it is imported.  In a process of its own the engine would draw from a generator that
-        # `write` can't set.
+        # In a process of its own the engine would draw from a generator that `write` can't set.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else it ties every rank to the same cores
-        try:
-            import vllm
-        except ImportError as error:
-            raise UserError(
-                f"vLLM can't be imported ({error}): install requirements.txt on a GPU machine, or run "
-                "`make scale-cpu`, which installs its CPU build"
-            ) from error
+        vllm = import_vllm()
         gpu = settings.device == "cuda"
         try:
             self.llm = vllm.LLM(
