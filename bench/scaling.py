@@ -39,7 +39,7 @@ def turn(processes: int, args: Args) -> list[dict]:
         out = Path(folder) / "run"
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         settings = ["--recipe", "laptop", "--steps", args.warmup + args.steps, "--save-every", 10**6, "--eval-every", 0]
-        settings += ["--boundary-prompts", 0, "--reset-every", 0, "--threads", 1]
+        settings += ["--boundary-prompts", 0, "--no-reset", "--reset-on-stall", 0, "--reset-on-drop", 0, "--threads", 1]
         settings += ["--base-cache", args.base_cache.resolve(), "--out", out]
         done = subprocess.run(
             [*launch, "-m", "prorl_scale.train", *map(str, settings)],
