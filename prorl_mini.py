@@ -780,8 +780,8 @@ def reset_if_due(run: Run) -> bool:
     if reason is None:
         return False
     reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
-    if config.reset_to == "best" and state.history and best_step(state.history) < state.step:
-        run.folder.load_best(run)
+    if config.reset_to == "best" and state.history and (best := best_step(state.history)) < state.step:
+        run.folder.load_best(run, best)
     state.last_reset, state.resets = state.step, state.resets + 1
     run.folder.event("reset", step=state.step, resets=state.resets, reason=reason)
     return True

@@ -121,10 +121,9 @@ class RunFolder:
         torch.save(run.policy.state_dict(), unfinished)
         unfinished.replace(self.path / f"best-{run.state.step:06d}.pt")
 
-    def load_best(self, run: Any) -> None:
-        """Give the reference the policy's weights of the best validation."""
-        best, _ = max(run.state.history, key=lambda row: row[1])  # the first of equals, as in `prorl_mini.best_step`
-        weights = torch.load(self.path / f"best-{best:06d}.pt", map_location="cpu", weights_only=True)
+    def load_best(self, run: Any, step: int) -> None:
+        """Give the reference the policy's weights of the best validation, which was at `step`."""
+        weights = torch.load(self.path / f"best-{step:06d}.pt", map_location="cpu", weights_only=True)
         run.reference.load_state_dict(weights)
 
     def restore(self, run: Any, state_class: type, sample_class: type) -> None:

@@ -17,7 +17,6 @@ from torch.distributed.checkpoint.api import CheckpointException
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import RunFolder
 from prorl_lab.tasks import restore_task, task_state
-from prorl_mini import best_step
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
 
@@ -181,11 +180,11 @@ class Folder(RunFolder):
             run.state.boundary.pop("final", None)  # a finished run that is to go on measures its end again
         distributed.on_main(lambda: os.truncate(self.metrics_path, plain["metrics"]))
 
-    def load_best(self, run: Any) -> None:
+    def load_best(self, run: Any, step: int) -> None:
         """Give the reference the policy's weights of the best validation: the loop saves then, `_prune` keeps them."""
         self.finish_saving()  # it may be the save under way
         weights = {f"policy/{key}": value for key, value in run.reference.state_dict().items()}
-        dcp.load(weights, checkpoint_id=self.checkpoints / f"step-{best_step(run.state.history):06d}")
+        dcp.load(weights, checkpoint_id=self.checkpoints / f"step-{step:06d}")
 
     def note_stop(self, reason: str | None) -> None:
         """Leave, or take away, the word that this run ended by its own rules, so that no script starts it again."""

@@ -292,7 +292,7 @@ def test_the_best_weights_of_a_resumed_run_are_those_of_its_history(make_run):
             for p in run.policy.parameters():
                 p.data.add_(1.0)
         run.state.history.pop()  # as in the state that was saved
-        run.folder.load_best(run)
+        run.folder.load_best(run, mini.best_step(run.state.history))
         assert all(map(torch.equal, run.reference.parameters(), first))
         run.state.history.append((2, 0.9))
         run.folder.save(run)
