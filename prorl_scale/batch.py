@@ -1,11 +1,10 @@
-"""Samples -> packed micro-batches: no padding, balanced over ranks, the same number on each.
+"""Samples -> packed micro-batches: no padding, each prompt once, balanced over ranks, the same number on each.
 
 Everything here is a pure function of the whole mini-batch, which every rank holds.  So all ranks cut it alike without
 a word of communication, and none waits in a collective for a micro-batch that another does not have.
 """
 
-import heapq
-import itertools
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +15,30 @@ from torch import Tensor
 from prorl_mini import Sample, token_weights
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """Who attends to whom in a packed row.  A piece is a prompt, or an answer up to the token before its last.
+
+    A prompt attends to itself, an answer to its prompt and to itself, both causally.
+    """
+
+    starts: Tensor  # (P + 1,) int32: where each piece begins in the row, and T
+    keys: Tensor  # (K,) places in the row that pieces attend to, piece after piece
+    key_starts: Tensor  # (P + 1,) int32: where each piece's part of `keys` begins, and K
+    longest: int  # the most keys of one piece
+
+
 @dataclass
 class Packed:
-    """One micro-batch: S samples end to end in one row of T tokens, N of them answer tokens."""
+    """One micro-batch: S samples in one row of T tokens, N answer tokens to be scored.
+
+    A prompt stands in it once, however many answers it has; the last token of an answer is a target and nothing else.
+    """
 
     ids: Tensor  # (1, T)
     positions: Tensor  # (1, T), from 0 within each sample
-    starts: Tensor  # (S + 1,) int32: where each sample starts, and T
-    longest: int
-    before: Tensor  # (N,) index of the token just before each answer token
+    pieces: Pieces
+    before: Tensor  # (N,) place of the token just before each answer token
     targets: Tensor  # (N,) ids of the answer tokens
     lengths: list[int]  # (S,) answer tokens of each sample; their sum is N
 
@@ -33,53 +47,83 @@ class Packed:
         return list(values.cpu().split(self.lengths))
 
 
-def cut(lengths: list[int], max_tokens: int, world: int) -> list[list[list[int]]]:
-    """Spread samples over ranks and micro-batches -> [rank][micro-batch][indices into `lengths`].
+def cut(samples: list[Sample], max_tokens: int, world: int) -> list[list[list[int]]]:
+    """Spread samples over ranks and micro-batches -> [rank][micro-batch][places in `samples`].
 
-    No micro-batch exceeds `max_tokens`, unless one sample alone does.  Every rank gets the same number: a forward pass
-    of a sharded model is a collective, and a rank that makes one more than the others waits for ever.  Where samples
-    are fewer than that takes, a micro-batch is empty (see `pack`).
+    No micro-batch reads more than `max_tokens`, unless it is one sample.  Every rank gets the same number: a forward
+    pass of a sharded model is a collective, and a rank that makes one more than the others waits for ever.  Where
+    samples are fewer than that takes, a micro-batch is empty (see `pack`).
 
-    >>> cut([7, 1, 3, 5], max_tokens=8, world=2)
-    [[[0, 1]], [[3, 2]]]
+    Each is a stretch of the list, for there the answers to one prompt stand side by side, and are read with it once.
+
+    >>> cut([Sample([1, 2, 3], [4, 5])] * 5, max_tokens=8, world=2)
+    [[[0, 1, 2]], [[3, 4]]]
     """
-    rounds = min(math.ceil(sum(lengths) / (max_tokens * world)), math.ceil(len(lengths) / world))
-    while True:
-        bins = _fill_bins(lengths, rounds * world)
-        if all(len(b) <= 1 or sum(lengths[i] for i in b) <= max_tokens for b in bins):
-            break
-        rounds += 1
-    bins.sort(key=lambda b: -sum(lengths[i] for i in b))  # so that the bins of one round are nearly equal
+    alone = [len(s.prompt) + len(s.answer) - 1 for s in samples]
+    after = [  # tokens to read more where the sample before is in the same micro-batch
+        len(s.answer) - 1 if i and s.prompt == samples[i - 1].prompt else alone[i] for i, s in enumerate(samples)
+    ]
+    count = math.ceil(len(_fill(alone, after, max_tokens)) / world) * world
+    # The smallest limit that needs no more micro-batches makes the largest of them as small as can be.
+    limits = range(max_tokens)
+    limit = bisect.bisect_left(limits, True, key=lambda limit: len(_fill(alone, after, limit)) <= count)
+    filled = _fill(alone, after, limit)
+    filled.sort(key=lambda pair: -pair[0])  # so that those of one round are nearly equal
+    bins = [places for _, places in filled] + [[] for _ in range(count - len(filled))]
     return [bins[rank::world] for rank in range(world)]
 
 
-def _fill_bins(lengths: list[int], count: int) -> list[list[int]]:
-    """The longest sample first, each into the bin that holds the least so far."""
-    bins: list[list[int]] = [[] for _ in range(count)]
-    heap = [(0, i) for i in range(count)]
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        load, i = heapq.heappop(heap)
-        bins[i].append(index)
-        heapq.heappush(heap, (load + lengths[index], i))
-    return bins
+def _fill(alone: list[int], after: list[int], limit: int) -> list[tuple[int, list[int]]]:
+    """Stretches of samples that read at most `limit` tokens, or are one sample -> (tokens, places) of each."""
+    tokens, bins = [], []
+    for i in range(len(alone)):
+        if bins and tokens[-1] + after[i] <= limit:
+            tokens[-1] += after[i]
+            bins[-1].append(i)
+        else:
+            tokens.append(alone[i])
+            bins.append([i])
+    return list(zip(tokens, bins, strict=True))
 
 
 def pack(samples: list[Sample], device: Any) -> Packed:
-    """Concatenate samples.  None at all gives two tokens without an answer: a forward pass that teaches nothing."""
-    rows = [s.prompt + s.answer for s in samples] or [[0, 0]]
-    ends = list(itertools.accumulate(map(len, rows), initial=0))
-    before = [
-        start + len(s.prompt) - 1 + i for start, s in zip(ends, samples, strict=False) for i in range(len(s.answer))
-    ]
+    """Lay samples end to end.  None at all gives two tokens without an answer: a forward pass that teaches nothing."""
+    row: list[int] = []
+    pieces: list[tuple[range, list[int]]] = []  # places of a piece, and of what it attends to
+
+    def lay(tokens: list[int], context: range = range(0)) -> range:
+        places = range(len(row), len(row) + len(tokens))
+        row.extend(tokens)
+        pieces.append((places, [*context, *places]))
+        return places
+
+    prompts: dict[tuple[int, ...], range] = {}
+    before: list[int] = []
+    for s in samples:
+        key = tuple(s.prompt)
+        if key not in prompts:
+            prompts[key] = lay(s.prompt)
+        read = lay(s.answer[:-1], prompts[key]) if len(s.answer) > 1 else ()
+        before += [prompts[key][-1], *read]
+    if not samples:
+        lay([0, 0])
     return Packed(
-        ids=torch.tensor([list(itertools.chain(*rows))], device=device),
-        positions=torch.cat([torch.arange(len(row)) for row in rows])[None].to(device),
-        starts=torch.tensor(ends, dtype=torch.int32, device=device),
-        longest=max(map(len, rows)),
+        ids=torch.tensor([row], device=device),
+        positions=torch.cat([torch.arange(len(keys) - len(own), len(keys)) for own, keys in pieces])[None].to(device),
+        pieces=Pieces(
+            starts=_bounds([len(own) for own, _ in pieces]).to(device),
+            keys=torch.tensor([place for _, keys in pieces for place in keys], device=device),
+            key_starts=_bounds([len(keys) for _, keys in pieces]).to(device),
+            longest=max(len(keys) for _, keys in pieces),
+        ),
         before=torch.tensor(before, dtype=torch.long, device=device),
         targets=torch.tensor([t for s in samples for t in s.answer], dtype=torch.long, device=device),
         lengths=[len(s.answer) for s in samples],
     )
+
+
+def _bounds(lengths: list[int]) -> Tensor:
+    return torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
 
 
 def answer_weights(samples: list[Sample], num_tokens: int, num_answers: int, level: str) -> Tensor:

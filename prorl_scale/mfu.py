@@ -25,6 +25,9 @@ PEAK = {
 }
 
 
+Group = tuple[int, list[int]]  # tokens of a prompt, and of each of its answers
+
+
 @dataclass(frozen=True)
 class Size:
     """What the arithmetic of a forward pass depends on."""
@@ -46,22 +49,26 @@ def size_of(model: Any) -> Size:
     )
 
 
-def forward_flops(size: Size, samples: list[tuple[int, int]]) -> tuple[float, float]:
-    """One forward pass over samples (prompt tokens, answer tokens) -> FLOP of the body, FLOP of the head.
+def forward_flops(size: Size, groups: list[Group]) -> tuple[float, float]:
+    """One forward pass over packed groups -> FLOP of the body, FLOP of the head.
 
-    2 for each weight and token; in attention 2 for each query and key in q k and 2 in p v, half of them causal.
+    A prompt is read once for all its answers, the last token of an answer not at all (`batch.pack`).  2 for each weight
+    and token; in attention 2 for each query and key in q k and 2 in p v; of a piece with itself half the keys are seen.
     """
-    body = sum(2.0 * size.body * (p + a) + 2.0 * size.attention * (p + a) ** 2 for p, a in samples)
-    return body, sum(2.0 * size.head * a for _, a in samples)
+    read = [(prompt, answer - 1) for prompt, answers in groups for answer in answers]
+    tokens = sum(prompt for prompt, _ in groups) + sum(answer for _, answer in read)
+    seen = sum(prompt**2 / 2 for prompt, _ in groups) + sum(a * (p + a / 2) for p, a in read)
+    predicted = sum(sum(answers) for _, answers in groups)
+    return 2 * size.body * tokens + 4 * size.attention * seen, 2 * size.head * predicted
 
 
-def step_flops(size: Size, samples: list[tuple[int, int]], config: Any, recomputed: bool) -> float:
+def step_flops(size: Size, groups: list[Group], config: Any, recomputed: bool) -> float:
     """FLOP of one rollout step over all ranks: old and reference log-probs forward, the update forward and backward.
 
     A backward pass costs two forward ones.  recomputed: add what is computed again in it, the logits always
     (`policy.ChunkedLogprobs`) and the body with gradient checkpointing.
     """
-    body, head = forward_flops(size, samples)
+    body, head = forward_flops(size, groups)
     scored = (config.updates_per_step > 1) + (config.kl_coef > 0)
     again = recomputed * ((body if config.gradient_checkpointing else 0.0) + head)
     return (3 + scored) * (body + head) + again
@@ -77,14 +84,14 @@ def peak_flops(device_name: str) -> float | None:
 
 
 def utilization(
-    size: Size, samples: list[tuple[int, int]], config: Any, seconds: float, devices: int, device_name: str | None
+    size: Size, groups: list[Group], config: Any, seconds: float, devices: int, device_name: str | None
 ) -> dict[str, float | None]:
     """`mfu` and `hfu` in [0, 1] of the `seconds` spent scoring and updating; None on a CPU or an unknown GPU."""
     peak = peak_flops(device_name) if device_name else None
-    if peak is None or not samples:
+    if peak is None or not groups:
         return {"mfu": None, "hfu": None}
     available = peak * devices * seconds
     return {
-        "mfu": step_flops(size, samples, config, recomputed=False) / available,
-        "hfu": step_flops(size, samples, config, recomputed=True) / available,
+        "mfu": step_flops(size, groups, config, recomputed=False) / available,
+        "hfu": step_flops(size, groups, config, recomputed=True) / available,
     }

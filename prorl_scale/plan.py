@@ -103,6 +103,8 @@ def layer_activations(shape: Shape, half: bool) -> int:
 
     Each norm keeps its input in float32, and what it hands on before and after its weight; attention its query, key,
     value, and its output as it comes and as the projection reads it; the MLP gate, activated gate, up, and product.
+    Left out: of a shared prompt, attention keeps keys and values once more for each answer, which only counts where
+    answers are much shorter than their prompt.
     """
     size = 2 if half else FULL
     norms = 2 * (FULL + 2 * size) * shape.hidden
@@ -334,8 +336,8 @@ def stage_lines(plans: list[StagePlan], config: Config, gpus: int) -> list[str]:
 
 
 def microbatches(plan: StagePlan, config: Config, gpus: int) -> int:
-    """Of the expected tokens and the longest prompts; their cut into whole samples may take a few more."""
-    tokens = (plan.expected + plan.batch * config.max_prompt_tokens) / plan.updates
+    """Of the expected tokens and the longest prompts, each read once; their cut may take a few more."""
+    tokens = (plan.expected + plan.prompts * config.max_prompt_tokens) / plan.updates
     return math.ceil(tokens / (config.microbatch_tokens * gpus))
 
 

@@ -27,30 +27,39 @@ ATTENTION = "prorl_packed"
 
 def packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *,
-    scaling: float, starts: Tensor, longest: int, **ignored: Any,
+    scaling: float, pieces: batch.Pieces, **ignored: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Causal attention of packed samples: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D), None.
 
-    The signature is that of transformers' attention interface; `starts` and `longest` are what `Scorer` passes to the
-    model.  They have no default: a model that does not hand them down must fail here, not attend across samples.
+    The signature is that of transformers' attention interface; `pieces` is what `Scorer` passes to the model.  It has
+    no default: a model that does not hand it down must fail here, not attend across samples.
     """
     grouped = query.shape[1] != key.shape[1]
+    # Through float32, for a prompt's gradient is a sum over its answers, and many small terms vanish in bfloat16.
+    keys, values = (x.to(_accurate(x.dtype)).index_select(2, pieces.keys).to(x.dtype) for x in (key, value))
     if query.is_cuda and query.dtype != torch.float32:  # a flash kernel, which has no float32; not yet run on a GPU
         from torch.nn.attention.varlen import varlen_attn  # needs CUDA to be of use
 
-        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, heads, D)
-        causal = (-1, 0)
+        q, k, v = (x[0].transpose(0, 1) for x in (query, keys, values))  # (T or keys, heads, D)
+        causal = (-1, 0)  # the last query of a piece sees its last key, and each one before it one key less
         out = varlen_attn(
-            q, k, v, starts, starts, longest, longest, scale=scaling, window_size=causal, enable_gqa=grouped
-        )
+            q, k, v, pieces.starts, pieces.key_starts, pieces.longest, pieces.longest,
+            scale=scaling, window_size=causal, enable_gqa=grouped,
+        )  # fmt: skip
         return out[None], None
-    # `split`, not a slice for each sample: the backward pass of a slice fills a whole row with zeros.
-    samples = zip(*(x.split(starts.diff().tolist(), 2) for x in (query, key, value)), strict=True)
+    # `split`, not a slice for each piece: the backward pass of a slice fills a whole row with zeros.
+    lengths, seen = pieces.starts.diff().tolist(), pieces.key_starts.diff().tolist()
     rows = [
-        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
-        for q, k, v in samples
+        F.scaled_dot_product_attention(q, k, v, _causal(q, k), scale=scaling, enable_gqa=grouped)
+        for q, k, v in zip(query.split(lengths, 2), keys.split(seen, 2), values.split(seen, 2), strict=True)
     ]
     return torch.cat(rows, 2).transpose(1, 2), None
+
+
+def _causal(query: Tensor, key: Tensor) -> Tensor:
+    """(queries, keys), True where a query may look: the last query at every key, each one before it at one less."""
+    queries, keys = query.shape[2], key.shape[2]
+    return torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -122,9 +131,8 @@ class Scorer(nn.Module):
     def forward(self, packed: batch.Packed, temperature: float, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
         """-> log-probs (N,) and entropies (N,) of the answer tokens; prompt positions never reach the head."""
         hidden = self.model.base_model(
-            input_ids=packed.ids, position_ids=packed.positions, use_cache=False,
-            starts=packed.starts, longest=packed.longest,
-        ).last_hidden_state[0]  # fmt: skip
+            input_ids=packed.ids, position_ids=packed.positions, use_cache=False, pieces=packed.pieces
+        ).last_hidden_state[0]
         head = self.model.get_output_embeddings()
         return ChunkedLogprobs.apply(hidden[packed.before], head.weight, packed.targets, temperature, with_entropy)
 
@@ -151,8 +159,8 @@ def load(config: Any, folder: str) -> tuple[Scorer, Scorer, Any]:
 
 @torch.no_grad()
 def check_packing(model: Any) -> None:
-    """Switch a model to packed attention; raise UserError where that changes the log-probs of two short samples."""
-    samples = [Sample([0, 1, 2], [1, 0]), Sample([2], [1, 1, 0, 2])]
+    """Switch a model to packed attention; raise UserError where that changes the log-probs of short samples."""
+    samples = [Sample([0, 1, 2], [1, 0]), Sample([2], [1, 1, 0, 2]), Sample([0, 1, 2], [2, 1])]
     plain = []
     for s in samples:
         ids = torch.tensor([s.prompt + s.answer])
@@ -199,7 +207,7 @@ def score_samples(
 
     The ranks share the work; `samples` must be the same list on all of them.
     """
-    parts = batch.cut([len(s) for s in samples], max_tokens, distributed.world())[distributed.rank()]
+    parts = batch.cut(samples, max_tokens, distributed.world())[distributed.rank()]
     mine = {}
     for part in parts:
         packed = batch.pack([samples[i] for i in part], model.device)

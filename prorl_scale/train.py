@@ -255,7 +255,7 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     """
     config = run.config
     num_tokens = sum(len(s.answer) for s in samples)
-    parts = batch.cut([len(s) for s in samples], config.microbatch_tokens, distributed.world())[distributed.rank()]
+    parts = batch.cut(samples, config.microbatch_tokens, distributed.world())[distributed.rank()]
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=run.policy.device))
     scores: dict[int, tuple[Tensor, Tensor]] = {}
     for part in parts:
@@ -378,11 +378,11 @@ def advance_stage(run: Run, was_reset: bool) -> None:
 
 def speed(run: Run, groups: list[list[Sample]], ledger: Ledger, seconds: float) -> dict[str, float | None]:
     """Answer tokens trained on per second of the whole step; `mfu` and `hfu` of its passes through the model."""
-    lengths = [(len(s.prompt), len(s.answer)) for group in groups for s in group]
+    lengths = [(len(group[0].prompt), [len(s.answer) for s in group]) for group in groups]
     name = torch.cuda.get_device_name() if run.policy.device.type == "cuda" else None
     passes = ledger.seconds["logprobs"] + ledger.seconds["update"]
     return {
-        "tokens_per_second": sum(answer for _, answer in lengths) / seconds,
+        "tokens_per_second": sum(sum(answers) for _, answers in lengths) / seconds,
         **mfu.utilization(mfu.size_of(run.policy.model), lengths, run.config, passes, distributed.world(), name),
     }
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,17 +24,25 @@ from prorl_scale import batch, plan, policy, recipes
 
 
 def packed(tokens: int, samples: int, prompt: int) -> batch.Packed:
-    """Samples of equal length, `tokens` in all; `starts` is a plain list, since attention reads its numbers."""
-    length = tokens // samples
-    answers = samples * (length - prompt)
+    """Prompts of one answer each, all of equal length, `tokens` in all to read."""
+    read = tokens // samples - prompt
+    answers = samples * (read + 1)
+
+    def bounds(lengths: list[int]) -> Any:  # attention reads these numbers, and a tensor here has none
+        return SimpleNamespace(diff=lambda: SimpleNamespace(tolist=lambda: lengths))
+
     return batch.Packed(
         ids=torch.zeros(1, tokens, dtype=torch.long),
         positions=torch.zeros(1, tokens, dtype=torch.long),
-        starts=SimpleNamespace(tolist=lambda: list(range(0, tokens + 1, length))),
-        longest=length,
+        pieces=batch.Pieces(
+            starts=bounds([prompt, read] * samples),
+            keys=torch.zeros(samples * (2 * prompt + read), dtype=torch.long),
+            key_starts=bounds([prompt, prompt + read] * samples),
+            longest=prompt + read,
+        ),
         before=torch.zeros(answers, dtype=torch.long),
         targets=torch.zeros(answers, dtype=torch.long),
-        lengths=[length - prompt] * samples,
+        lengths=[read + 1] * samples,
     )
 
 
@@ -49,6 +58,7 @@ def peak(shape: plan.Shape, world: int, tokens: int, checkpointing: bool, sample
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
     mesh = init_device_mesh("cpu", (world,))  # holds real numbers, so not among fake tensors
     policy.init_device_mesh = lambda *_: mesh
+    policy._causal = lambda query, key: None  # a GPU's kernel needs no mask
     with FakeTensorMode():
         model = Qwen2ForCausalLM(Qwen2Config(
             vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,

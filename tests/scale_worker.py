@@ -51,9 +51,7 @@ def score(folder):
         run.policy.train(config.gradient_checkpointing)
         results[name] = gradient(run, samples)
         results[name]["scores"] = policy.score_samples(scorer, samples, config.microbatch_tokens, 1.2, True)
-        results[name]["micro_batches"] = len(
-            train.batch.cut([len(s) for s in samples], config.microbatch_tokens, distributed.world())[0]
-        )
+        results[name]["micro_batches"] = len(train.batch.cut(samples, config.microbatch_tokens, distributed.world())[0])
         train.update(run, samples)
         results[name]["stepped"] = whole(scorer.model.state_dict().items())
         groups = [samples[i : i + 3] for i in range(0, len(samples), 3)]

@@ -5,7 +5,6 @@ MODEL names the Hugging Face model of the last checks on a GPU; on a CPU it is a
 """
 
 import importlib.util
-import itertools
 import json
 import os
 import subprocess
@@ -18,8 +17,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import prorl_mini as mini
 from prorl_lab import laptop
-from prorl_scale import policy, train
+from prorl_scale import batch, policy, train
 from prorl_scale.config import Config
 from tests.scale_worker import gradient
 from tests.test_scale_parity import CASES, build_model, frozen_samples, through_mini
@@ -83,31 +83,38 @@ def test_loss_and_gradient(device, world, tmp_path, monkeypatch, record_property
 
 
 def packed_inputs(dtype, device):
-    """Five samples of uneven length, six query heads on two of keys and values."""
+    """Two prompts with three answers of uneven length each, six query heads on two of keys and values.
+
+    -> query, key and value of the packed row, the arguments of attention, and the row's places of each sample.
+    """
     draw = torch.Generator().manual_seed(0)
-    starts = [0, 1, 8, 40, 47, 130]
-    shapes = ((1, 6, 130, 64), (1, 2, 130, 64), (1, 2, 130, 64))
+    prompts, lengths = [[1], [2] * 40], [[8, 33, 2], [70, 1, 9]]
+    samples = [mini.Sample(p, [3] * n) for p, each in zip(prompts, lengths, strict=True) for n in each]
+    packed = batch.pack(samples, device)
+    rows, end = [], 0
+    for prompt, each in zip(prompts, lengths, strict=True):
+        shared = [*range(end, end := end + len(prompt))]
+        rows += [[*shared, *range(end, end := end + n - 1)] for n in each]
+    shapes = ((1, 6, end, 64), (1, 2, end, 64), (1, 2, end, 64))
     tensors = [torch.randn(shape, generator=draw) for shape in shapes]
     q, k, v = (t.to(getattr(torch, dtype)).to(device).requires_grad_() for t in tensors)
-    how = {"starts": torch.tensor(starts, dtype=torch.int32, device=device), "longest": 83, "scaling": 0.2}
-    return (q, k, v), how, starts
+    return (q, k, v), {"pieces": packed.pieces, "scaling": 0.2}, rows
 
 
 @both_precisions
 def test_packed_attention(device, record_property, dtype):
     """Values and gradients against each sample alone, in float32 on the CPU, softmax written out."""
-    inputs, how, starts = packed_inputs(dtype, device)
+    inputs, how, rows = packed_inputs(dtype, device)
     out, _ = policy.packed_attention(None, *inputs, None, **how)
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
     ours = torch.autograd.grad(out, inputs, upstream.to(out))
     exact = [t.detach().cpu().float().requires_grad_() for t in inputs]
     q, k, v = exact[0], *(t.repeat_interleave(3, 1) for t in exact[1:])
-    rows = []
-    for a, b in itertools.pairwise(starts):
-        scores = q[:, :, a:b] @ k[:, :, a:b].transpose(2, 3) * how["scaling"]
-        scores = scores.masked_fill(torch.ones(b - a, b - a).triu(1).bool(), -torch.inf)
-        rows.append(scores.softmax(-1) @ v[:, :, a:b])
-    expected = torch.cat(rows, 2).transpose(1, 2)
+    expected = torch.zeros(out.shape)
+    for row in rows:  # the places of a shared prompt come several times, and are the same each time
+        scores = q[:, :, row] @ k[:, :, row].transpose(2, 3) * how["scaling"]
+        scores = scores.masked_fill(torch.ones(len(row), len(row)).triu(1).bool(), -torch.inf)
+        expected = expected.index_copy(1, torch.tensor(row), (scores.softmax(-1) @ v[:, :, row]).transpose(1, 2))
     assert_close(
         record_property, [out, *ours], [expected, *torch.autograd.grad(expected, exact, upstream)], dtype
     )  # fmt: skip
@@ -115,15 +122,15 @@ def test_packed_attention(device, record_property, dtype):
 
 @both_precisions
 def test_packed_attention_does_not_leak(device, record_property, dtype):
-    """Another first, second and last sample: the two between them come out bit for bit the same."""
-    (q, k, v), how, starts = packed_inputs(dtype, device)
+    """Another first group and other last answers: the answer between them comes out bit for bit the same."""
+    (q, k, v), how, rows = packed_inputs(dtype, device)
     before, _ = policy.packed_attention(None, q, k, v, None, **how)
     changed = [t.detach().clone() for t in (q, k, v)]
     for t in changed:
-        t[:, :, : starts[2]] += 1
-        t[:, :, starts[4] :] -= 1
+        t[:, :, : rows[3][0]] += 1
+        t[:, :, rows[3][-1] + 1 :] -= 1
     after, _ = policy.packed_attention(None, *changed, None, **how)
-    kept = slice(starts[2], starts[4])
+    kept = rows[3]
     record_property("figure", "bit for bit")
     assert torch.equal(before[:, kept], after[:, kept])
     assert not torch.equal(before, after)

@@ -49,8 +49,9 @@ def test_weights_are_those_of_transformers(shape):
         assert round(shape.weights / 1e9, 2) == 1.78  # what the hub says of the model
 
 
-def test_activations_are_what_autograd_saves():
+def test_activations_are_what_autograd_saves(monkeypatch):
     """Bytes of every tensor that the backward pass of a layer holds, weights and rotary tables left out."""
+    monkeypatch.setattr(policy, "_causal", lambda query, key: None)  # a GPU's kernel needs no mask
     model = model_of(SMALL).bfloat16()
     model.set_attn_implementation(policy.ATTENTION)
     samples = [Sample([1] * 8, [2] * 120), Sample([3] * 16, [4] * 240)]
@@ -67,9 +68,7 @@ def test_activations_are_what_autograd_saves():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        model.model.layers[0](
-            hidden, position_embeddings=rotary, starts=packed.starts, longest=packed.longest, attention_mask=None
-        )
+        model.model.layers[0](hidden, position_embeddings=rotary, pieces=packed.pieces, attention_mask=None)
     measured = sum(size for size, _ in saved.values())
     expected = packed.ids.shape[1] * plan.layer_activations(SMALL, half=True)
     assert expected == pytest.approx(measured, rel=0.1)
@@ -125,8 +124,8 @@ def test_stages_of_the_published_recipe_by_hand():
     assert [p.most for p in plans] == [4096 * 8192] * 5 + [8192 * 8192] * 2 + [4096 * 16384]
     by_hand = (1687 * 4096 * 8192 + (256 + 307) * 8192 * 8192 + 161 * 4096 * 16384) / 2
     assert plan.run_tokens(plans, 2411) == (by_hand, by_hand)
-    # 1,024 answers of 4,096 and prompts of 2,048 tokens, over 32 GPUs and in parts of 32,768: exactly 6.
-    assert plan.microbatches(plans[0], start("prorl-1.5b"), 32) == 6
+    # 1,024 answers of 4,096 and 64 prompts of 2,048 tokens, over 32 GPUs and in parts of 32,768: 4.125.
+    assert plan.microbatches(plans[0], start("prorl-1.5b"), 32) == 5
 
 
 def test_a_shorter_run_has_stages_without_steps():

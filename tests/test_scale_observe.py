@@ -35,10 +35,11 @@ def test_size_by_hand(tied):
 
 
 def test_forward_flops_by_hand():
-    """Samples of 3 + 2 and 1 + 1 tokens: 7 through the body, 3 through the head, 25 + 4 pairs, half of them seen."""
-    body, head = mfu.forward_flops(mfu.Size(body=100, head=10, attention=5), [(3, 2), (1, 1)])
-    assert body == 2 * 100 * 7 + 4 * 5 * (25 + 4) / 2
-    assert head == 2 * 10 * 3
+    """Prompts of 3 and 1 tokens with answers of 2, 5 and 1: of those, 1, 4 and 0 are read, and all are predicted."""
+    body, head = mfu.forward_flops(mfu.Size(body=100, head=10, attention=5), [(3, [2, 5]), (1, [1])])
+    seen = (9 + 1 + 16 + 1) / 2 + (1 + 4) * 3  # half of each piece by itself, and the prompt of 3 by five tokens
+    assert body == 2 * 100 * (3 + 1 + 4 + 1) + 4 * 5 * seen
+    assert head == 2 * 10 * 8
 
 
 def test_forward_flops_as_torch_counts_them():
@@ -49,7 +50,7 @@ def test_forward_flops_as_torch_counts_them():
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(input_ids=torch.zeros(1, 11, dtype=torch.long))
     norms = 5 * 8
-    body, _ = mfu.forward_flops(mfu.Size(size.body - norms, size.head, 2 * size.attention), [(11, 0)])
+    body, _ = mfu.forward_flops(mfu.Size(size.body - norms, size.head, 2 * size.attention), [(11, [])])
     assert counter.get_total_flops() == pytest.approx(body + 2 * size.head * 11)
 
 
@@ -59,22 +60,22 @@ def test_forward_flops_as_torch_counts_them():
 )
 def test_passes_of_a_step(updates, kl, checkpointing, passes, again):
     config = SimpleNamespace(updates_per_step=updates, kl_coef=kl, gradient_checkpointing=checkpointing)
-    size, samples = mfu.Size(100, 10, 5), [(3, 2), (1, 1)]
-    body, head = mfu.forward_flops(size, samples)
-    assert mfu.step_flops(size, samples, config, recomputed=False) == passes * (body + head)
-    assert mfu.step_flops(size, samples, config, recomputed=True) == pytest.approx(
+    size, groups = mfu.Size(100, 10, 5), [(3, [2]), (1, [1])]
+    body, head = mfu.forward_flops(size, groups)
+    assert mfu.step_flops(size, groups, config, recomputed=False) == passes * (body + head)
+    assert mfu.step_flops(size, groups, config, recomputed=True) == pytest.approx(
         passes * (body + head) + again[0] * body + again[1] * head
     )
 
 
 def test_utilization_by_hand():
-    """1e9 weights, 1,000 tokens, five passes: 1e13 FLOP; two A100 in a tenth of a second could do 6.24e13."""
+    """1e9 weights, 1,000 tokens read, five passes: 1e13 FLOP; two A100 in a tenth of a second could do 6.24e13."""
     config = SimpleNamespace(updates_per_step=4, kl_coef=0.1, gradient_checkpointing=False)
     size = mfu.Size(body=10**9, head=0, attention=0)
-    ours = mfu.utilization(size, [(900, 100)], config, 0.1, 2, "NVIDIA A100-SXM4-80GB")
+    ours = mfu.utilization(size, [(900, [101])], config, 0.1, 2, "NVIDIA A100-SXM4-80GB")
     assert ours["mfu"] == pytest.approx(1e13 / 6.24e13)
     nothing = {"mfu": None, "hfu": None}
-    assert mfu.utilization(size, [(900, 100)], config, 0.1, 2, None) == nothing
+    assert mfu.utilization(size, [(900, [101])], config, 0.1, 2, None) == nothing
     assert mfu.utilization(size, [], config, 0.1, 2, "NVIDIA A100-SXM4-80GB") == nothing
 
 
@@ -101,7 +102,7 @@ def test_speed_of_a_step(monkeypatch):
     monkeypatch.setattr(train.distributed, "world", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA L4")
     config = SimpleNamespace(updates_per_step=1, kl_coef=0.0, gradient_checkpointing=False)
-    groups = [[mini.Sample([1] * 3, [2] * 4)], [mini.Sample([1], [2] * 6)]]
+    groups = [[mini.Sample([1] * 3, [2] * 3), mini.Sample([1] * 3, [2])], [mini.Sample([1], [2] * 6)]]
     ledger = SimpleNamespace(seconds={"logprobs": 0.5, "update": 1.5, "generate": 1.0})
     model = tiny(tied=True)
     for device in ("cpu", "cuda"):
@@ -110,7 +111,7 @@ def test_speed_of_a_step(monkeypatch):
         assert speed["tokens_per_second"] == 2.5
         if device == "cpu":
             assert speed["mfu"] is speed["hfu"] is None
-    body, head = mfu.forward_flops(mfu.size_of(model), [(3, 4), (1, 6)])
+    body, head = mfu.forward_flops(mfu.size_of(model), [(3, [3, 1]), (1, [6])])
     assert speed["mfu"] == pytest.approx(3 * (body + head) / (2 * 121e12 * 2))
     assert speed["hfu"] == pytest.approx((3 * (body + head) + head) / (2 * 121e12 * 2))
 

@@ -37,18 +37,23 @@ def build_model(noise=0.0):
         num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=True,
     )  # fmt: skip
     model = Qwen2ForCausalLM(config).eval()
-    for weight in model.parameters():
-        weight.data.mul_(2).add_(noise * torch.randn(weight.shape))
+    for weight in model.parameters():  # biases too: one that starts at 0 is all rounding after Adam's first step
+        weight.data.mul_(2).add_((0.02 + noise) * torch.randn(weight.shape))
     return model
 
 
 def frozen_samples():
-    """15 samples of uneven length; the old policy and the reference are other models, so that the clip and KL act."""
+    """Five prompts with three answers each, one of a single token; all of uneven length.
+
+    The old policy and the reference are other models, so that the clip and KL act.
+    """
     draw = torch.Generator().manual_seed(1)
     samples = []
     for i in range(15):
         sizes = torch.randint(1, 40, (2,), generator=draw)
-        prompt, answer = (torch.randint(0, 211, (n,), generator=draw).tolist() for n in sizes.tolist())
+        drawn, answer = (torch.randint(0, 211, (n,), generator=draw).tolist() for n in sizes.tolist())
+        prompt = samples[-1].prompt if i % 3 else drawn
+        answer = answer[:1] if i == 7 else answer
         samples.append(mini.Sample(prompt, answer, advantage=torch.randn(1, generator=draw).item() * (i != 5)))
     config = SimpleNamespace(microbatch_tokens=10_000, temperature=1.2)
     for name, noise in (("old_logp", 0.02), ("ref_logp", 0.05)):
@@ -133,7 +138,7 @@ def test_same_loss_gradient_and_step_as_mini(folder, case):
 
 def test_the_cuts_differ(folder):
     results = torch.load(folder / "scale.pt", weights_only=True)
-    assert [results[name]["micro_batches"] for name in list(CASES)[:3]] == [1, 6, 8]
+    assert [results[name]["micro_batches"] for name in list(CASES)[:3]] == [1, 4, 8]
 
 
 def test_reset_copies_every_shard_and_clears_the_optimizer(folder):
@@ -146,20 +151,32 @@ def test_reset_copies_every_shard_and_clears_the_optimizer(folder):
 # ------------------------------------------------------------------ without processes
 
 
+def groups_of(draw, count, answers=8):
+    """Skewed lengths: `count` samples, `answers` to each prompt."""
+    lengths = (torch.randn(count, generator=draw).exp() * 50).long().add(1).tolist()
+    prompts = [[i] * int(torch.randint(1, 60, (), generator=draw)) for i in range(math.ceil(count / answers))]
+    return [mini.Sample(prompts[i // answers], [0] * n) for i, n in enumerate(lengths)]
+
+
+def tokens_read(samples):
+    """Of one micro-batch, counted by packing it."""
+    return batch.pack(samples, "cpu").ids.shape[1]
+
+
 def test_cut_is_balanced_whole_and_equal_on_all_ranks():
     draw = torch.Generator().manual_seed(0)
     for world in (1, 2, 3, 8):
         for count, budget in ((1, 10), (5, 1), (64, 300), (1000, 2000)):
-            lengths = (torch.randn(count, generator=draw).exp() * 50).long().add(1).tolist()
-            ranks = batch.cut(lengths, budget, world)
+            samples = groups_of(draw, count)
+            ranks = batch.cut(samples, budget, world)
             assert len({len(rank) for rank in ranks}) == 1
             assert len(ranks[0]) <= math.ceil(count / world)
             assert len(ranks) == world
             bins = [b for rank in ranks for b in rank]
             assert sorted(i for b in bins for i in b) == list(range(count))
-            assert all(len(b) == 1 or sum(lengths[i] for i in b) <= budget for b in bins if b)
-            loads = [sum(lengths[i] for b in rank for i in b) for rank in ranks]
-            assert max(loads) - min(loads) <= max(lengths) * len(ranks[0])
+            assert all(len(b) == 1 or tokens_read([samples[i] for i in b]) <= budget for b in bins if b)
+            loads = [sum(tokens_read([samples[i] for i in b]) for b in rank if b) for rank in ranks]
+            assert max(loads) - min(loads) <= max(map(len, samples)) * len(ranks[0])
 
 
 def test_cut_of_nothing_is_nothing():
@@ -167,39 +184,72 @@ def test_cut_of_nothing_is_nothing():
 
 
 def test_cut_needs_few_micro_batches():
-    """1,000 skewed lengths: at most a tenth more micro-batches than their sum fills."""
-    lengths = (torch.randn(1000, generator=torch.Generator().manual_seed(0)).exp() * 50).long().add(1).tolist()
-    (rank,) = batch.cut(lengths, 4096, 1)
-    assert len(rank) <= 1.1 * sum(lengths) / 4096 + 1
+    """1,000 skewed lengths: at most a tenth more micro-batches than the tokens of whole groups fill."""
+    samples = groups_of(torch.Generator().manual_seed(0), 1000)
+    (rank,) = batch.cut(samples, 4096, 1)
+    assert len(rank) <= 1.1 * tokens_read(samples) / 4096 + 1
 
 
-def test_pack_lays_samples_end_to_end():
-    packed = batch.pack([mini.Sample([1, 2, 3], [4, 5]), mini.Sample([6], [7, 8, 9])], "cpu")
-    assert packed.ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
-    assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 3]]
-    assert packed.starts.tolist() == [0, 5, 9]
-    assert (packed.longest, packed.lengths) == (5, [2, 3])
-    assert packed.before.tolist() == [2, 3, 5, 6, 7]
-    assert packed.targets.tolist() == [4, 5, 7, 8, 9]
+def test_cut_keeps_answers_to_a_prompt_together():
+    """Long prompts with short answers: hardly more is read than each prompt once."""
+    samples = [mini.Sample([i] * 100, [0] * 11) for i in range(8) for _ in range(16)]
+    ranks = batch.cut(samples, 600, 2)
+    read = sum(tokens_read([samples[i] for i in part]) for rank in ranks for part in rank)
+    assert len(ranks[0]) == 2  # 2,080 tokens in parts of 600, on two ranks
+    assert read <= 8 * (100 + 16 * 10) + 3 * 100  # each of the three seams may repeat a prompt
+
+
+def test_no_larger_limit_than_needed():
+    """Two ranks and room for all on one: they share the work evenly, at the price of one prompt."""
+    samples = [mini.Sample([1] * 4, [0] * 11) for _ in range(4)]
+    assert batch.cut(samples, 1000, 2) == [[[0, 1]], [[2, 3]]]
+
+
+def test_pack_reads_a_prompt_once_and_no_last_token():
+    """Two answers to one prompt, one of a single token; then another prompt."""
+    first, second = [1, 2, 3], [6]
+    samples = [mini.Sample(first, [4, 5]), mini.Sample(first, [10]), mini.Sample(second, [7, 8, 9])]
+    packed = batch.pack([*samples, mini.Sample(first, [11, 12])], "cpu")
+    assert packed.ids.tolist() == [[1, 2, 3, 4, 6, 7, 8, 11]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
+    assert packed.pieces.starts.tolist() == [0, 3, 4, 5, 7, 8]
+    assert packed.pieces.keys.tolist() == [*(0, 1, 2), *(0, 1, 2, 3), 4, *(4, 5, 6), *(0, 1, 2, 7)]
+    assert packed.pieces.key_starts.tolist() == [0, 3, 7, 8, 11, 15]
+    assert packed.pieces.longest == 4
+    assert packed.lengths == [2, 1, 3, 2]
+    assert packed.before.tolist() == [2, 3, 2, 4, 5, 6, 2, 7]
+    assert packed.targets.tolist() == [4, 5, 10, 7, 8, 9, 11, 12]
 
 
 def test_packed_sample_does_not_see_its_neighbours():
-    """Changing one sample leaves the log-probs of the others bit for bit, and the gradient does not reach it."""
+    """Changing one sample leaves the log-probs of the others bit for bit, also of those with the same prompt."""
     model = build_model()
     model.set_attn_implementation(policy.ATTENTION)
     scorer = policy.Scorer(model)
-    first, second = mini.Sample([1, 2, 3], [4, 5]), mini.Sample([6, 7], [8, 9, 10])
-    other = mini.Sample([11, 12, 13], [14, 15])
-    before, _ = scorer(batch.pack([first, second], "cpu"), 1.2)
-    after, _ = scorer(batch.pack([other, second], "cpu"), 1.2)
-    assert torch.equal(before[2:], after[2:])
-    assert not torch.equal(before[:2], after[:2])
+    first, second, third = ([1, 2, 3], [4, 5]), ([6, 7], [8, 9, 10]), ([6, 7], [11, 12])
+    for changed, other in ((0, ([11, 12, 13], [14, 15])), (1, ([6, 7], [9, 8, 10])), (2, ([6, 7], [13, 14]))):
+        before = [mini.Sample(*s) for s in (first, second, third)]
+        after = [*before[:changed], mini.Sample(*other), *before[changed + 1 :]]
+        scores = [batch.pack(samples, "cpu") for samples in (before, after)]
+        scores = [packed.split(scorer(packed, 1.2)[0]) for packed in scores]
+        for i, (ours, theirs) in enumerate(zip(*scores, strict=True)):
+            assert torch.equal(ours, theirs) == (i != changed)
+
+
+def test_a_shared_prompt_s_gradient_is_not_lost_in_bfloat16():
+    """512 answers add to the gradient of one prompt; summed in bfloat16 they would stop counting at half of it."""
+    packed = batch.pack([mini.Sample([1], [2, 3])] * 512, "cpu")
+    q, k, v = (torch.zeros(1, 1, 513, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    out, _ = policy.packed_attention(None, q, k, v, None, scaling=1.0, pieces=packed.pieces)
+    out.sum().backward()
+    # 1 from itself and a half from each answer, to the eight bits of bfloat16
+    assert v.grad[0, 0, 0].tolist() == [256.0] * 8
 
 
 def test_a_model_that_does_not_hand_down_the_boundaries_fails():
     model = build_model()
     model.set_attn_implementation(policy.ATTENTION)
-    with pytest.raises(TypeError, match="starts"):
+    with pytest.raises(TypeError, match="pieces"):
         model(input_ids=torch.tensor([[1, 2, 3]]))
 
 
