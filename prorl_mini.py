@@ -922,6 +922,7 @@ def start_run(config: Config) -> Run:
     run = Run(config, policy, reference, optimizer, tokenizer, task, generator, folder)
     if config.resume:
         folder.restore(run, State, Sample)
+        folder.keep_settings(config)
     else:
         folder.begin(run)
     return run

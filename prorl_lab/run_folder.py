@@ -52,6 +52,11 @@ class RunFolder:
         self.metrics_path.touch()
         self.export(run.policy, run.tokenizer, "base")
 
+    def keep_settings(self, config: Any) -> None:
+        """What a resumed run was given anew (more --steps, say) is what the next resume and `status` find."""
+        stored = read_json(self.path / "config.json")
+        write_json(self.path / "config.json", {**stored, "settings": {**dataclasses.asdict(config), "resume": None}})
+
     def __enter__(self) -> "RunFolder":
         self.file = self.metrics_path.open("a", encoding="utf-8")
         if self.tensorboard:  # by now a resumed run's metrics have been cut back to the checkpoint

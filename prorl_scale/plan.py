@@ -21,7 +21,7 @@ from prorl_lab.errors import UserError
 from prorl_lab.run_folder import read_json
 from prorl_scale import recipes
 from prorl_scale.config import Config, at_stage, longest_answer, resolve, stages_of
-from prorl_scale.policy import LOGITS_AT_ONCE
+from prorl_scale.policy import logits_at_once
 
 GPU_BYTES = 80e9  # of an H100
 FULL = 4  # bytes of a float32, which weights, gradients and Adam's moments are
@@ -112,10 +112,12 @@ def layer_activations(shape: Shape, half: bool) -> int:
     return norms + attention + 4 * size * shape.intermediate
 
 
-def update_moments(shape: Shape, world: int, tokens: int, half: bool, checkpointing: bool) -> dict[str, dict]:
+def update_moments(
+    shape: Shape, world: int, tokens: int, half: bool, checkpointing: bool, gpu: bool
+) -> dict[str, dict[str, float]]:
     """What comes on top of the shards while one micro-batch is trained on, at each moment that may be the peak.
 
-    tokens: of the micro-batch.  half: computed in bfloat16.  -> moment: {term: bytes per GPU}.
+    tokens: of the micro-batch.  half: computed in bfloat16.  gpu: or on a CPU.  -> moment: {term: bytes per process}.
     """
     size = 2 if half else FULL
     head = shape.vocabulary * shape.hidden
@@ -131,7 +133,7 @@ def update_moments(shape: Shape, world: int, tokens: int, half: bool, checkpoint
             **always,
             **inputs,
             "last layer's output, its norm, their gradients": tokens * shape.hidden * (FULL + 4 * size),
-            "a chunk of logits and its gradient": LOGITS_AT_ONCE * (LOGITS_COPIES * FULL + size),
+            "a chunk of logits and its gradient": logits_at_once(gpu) * (LOGITS_COPIES * FULL + size),
             "gradient of the head, float32": FULL * head,
         },
         "backward pass of a layer": {
@@ -151,9 +153,11 @@ def update_moments(shape: Shape, world: int, tokens: int, half: bool, checkpoint
     }
 
 
-def update_peak(shape: Shape, world: int, tokens: int, half: bool, checkpointing: bool) -> tuple[str, dict]:
-    """The moment that takes the most -> its name, {term: bytes per GPU}."""
-    moments = update_moments(shape, world, tokens, half, checkpointing)
+def update_peak(
+    shape: Shape, world: int, tokens: int, half: bool, checkpointing: bool, gpu: bool
+) -> tuple[str, dict[str, float]]:
+    """The moment that takes the most -> its name, {term: bytes per process}."""
+    moments = update_moments(shape, world, tokens, half, checkpointing, gpu)
     return max(moments.items(), key=lambda item: sum(item[1].values()))
 
 
@@ -347,7 +351,7 @@ def memory_lines(shape: Shape, config: Config, gpus: int) -> list[str]:
     context = config.max_prompt_tokens + longest_answer(config)
     tokens = max(config.microbatch_tokens, context)  # a longer sample makes a micro-batch of its own
     stay = shards(shape, gpus)
-    moment, update = update_peak(shape, gpus, tokens, half, config.gradient_checkpointing)
+    moment, update = update_peak(shape, gpus, tokens, half, config.gradient_checkpointing, config.device == "cuda")
     kind = "GPU" if config.device == "cuda" else "process"
     lines = [f"memory per {kind}, {shape.weights / 1e9:.2f} billion weights over {gpus}"]
     lines += [term(name, size) for name, size in stay.items()]

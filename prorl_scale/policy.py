@@ -107,8 +107,13 @@ class ChunkedLogprobs(torch.autograd.Function):
         return d_hidden, d_weight.to(weight.dtype), None, None, None
 
 
+def logits_at_once(gpu: bool) -> int:
+    """In one chunk of the head."""
+    return LOGITS_AT_ONCE * (LARGER_ON_GPU if gpu else 1)
+
+
 def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
-    size = max(1, LOGITS_AT_ONCE * (LARGER_ON_GPU if weight.is_cuda else 1) // len(weight))
+    size = max(1, logits_at_once(weight.is_cuda) // len(weight))
     return (slice(i, i + size) for i in range(0, tokens, size))
 
 

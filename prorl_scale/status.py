@@ -335,13 +335,17 @@ def duration(seconds: float) -> str:
 # ---------------------------------------------------------------- command
 
 
-def main(args: list[str] | None = None) -> int:
-    """Print and draw: 0, or one sentence and 1."""
+def parse(args: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m prorl_scale.status", description="Where a run stands, and its figure.")
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("--figure", type=Path, help="where to draw; default RUN/status.png")
     parser.add_argument("--no-figure", action="store_true")
-    given = parser.parse_args(args)
+    return parser.parse_args(args)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Print and draw: 0, or one sentence and 1."""
+    given = parse(args)
     try:
         source, now = read_run(given.run), time.time()
         print(describe(facts(source, now), given.run, now))

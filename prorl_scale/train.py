@@ -465,6 +465,7 @@ def start_run(config: Config) -> Run:
         distributed.on_main(lambda: check_recipe(config, folder))
         folder.note_stop(None)
         folder.restore(run, State, Sample)
+        distributed.on_main(lambda: folder.keep_settings(config))
     enter_stage(run)
     problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
     run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)

@@ -75,7 +75,8 @@ def wait_for_line(process, beginning):
     for line in process.stdout:
         if line.startswith(beginning):
             return
-    pytest.fail(f"the run ended before it printed {beginning!r}: {process.stderr.read()[-5000:]}")
+    errors = process.stderr.read()[-5000:] if process.stderr else ""
+    pytest.fail(f"the run ended before it printed {beginning!r}: {errors}")
 
 
 def kill_everything(process):

@@ -76,13 +76,17 @@ def test_activations_are_what_autograd_saves(monkeypatch):
 
 def test_what_checkpointing_saves_and_what_shards_divide():
     """28 layers keep their input, 3,072 bytes a token, in place of all they compute with."""
-    with_, without = (plan.update_moments(R1, 32, 1000, True, on)["backward pass of a layer"] for on in (True, False))
+    with_, without = (
+        plan.update_moments(R1, 32, 1000, True, on, gpu=True)["backward pass of a layer"] for on in (True, False)
+    )
     kept = "activations kept for the backward pass"
     assert with_[kept] == 28 * 1000 * 1536 * 2
     assert without[kept] == 28 * with_["activations of the layer, recomputed"]
     assert sum(plan.shards(R1, 32).values()) == pytest.approx(16 * R1.weights / 32)
-    assert plan.update_peak(R1, 32, 10, True, True)[0] == "end of the backward pass"  # few tokens: only weights count
-    assert plan.update_peak(R1, 32, 32768, True, True)[0] == "backward pass of a layer"
+    assert (
+        plan.update_peak(R1, 32, 10, True, True, gpu=False)[0] == "end of the backward pass"
+    )  # few tokens: only weights count
+    assert plan.update_peak(R1, 32, 32768, True, True, gpu=True)[0] == "backward pass of a layer"
 
 
 def test_room_for_keys_and_values():
@@ -106,7 +110,7 @@ def test_peak_of_an_update_against_torch_s_tracker(changes, checkpointing):
     )  # fmt: skip
     measured = json.loads(done.stdout.splitlines()[-1])
     shape = dataclasses.replace(R1, **changes)
-    _, update = plan.update_peak(shape, 32, 32768, half=True, checkpointing=checkpointing)
+    _, update = plan.update_peak(shape, 32, 32768, half=True, checkpointing=checkpointing, gpu=False)
     stay = plan.shards(shape, 32)
     estimate = sum(update.values()) + sum(stay.values()) - stay["reference, shard"]  # which the tracker does not see
     print(f"estimate {estimate / 1e9:.3f} GB, measured {measured['Total'] / 1e9:.3f} GB")

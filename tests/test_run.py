@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 import prorl_mini as mini
+from prorl_lab.cli import stored_settings
+from tests.launch import wait_for_line
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -41,13 +43,6 @@ def start(cache, out, *more):
     """The same run as `straight`, in a process of its own, with its output readable line by line."""
     command = [sys.executable, "prorl_mini.py", *QUICK, "--base-cache", str(cache), "--out", str(out), *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-
-def wait_for_line(process, beginning):
-    for line in process.stdout:
-        if line.startswith(beginning):
-            return
-    pytest.fail(f"the run ended before it printed {beginning!r}")
 
 
 def logged(folder):
@@ -155,6 +150,8 @@ def test_a_finished_run_can_go_on(straight, cache, tmp_path):
     rows = [[r for r in logged(f) if "event" not in r] for f in (out, straight)]
     assert rows[0] == rows[1]
     assert json.loads((out / "summary.json").read_text())["steps"] == 6
+    settings = json.loads((out / "config.json").read_text())["settings"]
+    assert settings == {**stored_settings(straight), "out": str(out)}  # so that another --resume goes on to 6 as well
 
 
 def test_a_half_written_state_is_never_picked_up(straight, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import prorl_mini as mini
 from prorl_lab import laptop
+from prorl_lab.cli import stored_settings
 from prorl_lab.errors import UserError
 from prorl_scale import distributed, train
 from prorl_scale.config import Config
@@ -152,6 +153,7 @@ def test_kill_while_saving_leaves_the_checkpoint_before(tmp_path):
     code, _, err = run("stand-in", "--resume", out, "--steps", "4")
     assert code == 0, err[-5000:]
     assert [row["step"] for row in steps(out)] == [1, 2, 3, 4]
+    assert stored_settings(out)["steps"] == 4
     assert saved(out) == ["step-000000", "step-000003", "step-000004"]
 
 

@@ -21,7 +21,10 @@ from torch.distributed.run import get_args_parser
 
 import prorl_mini as mini
 import prorl_scale.config
+import prorl_scale.evaluate.__main__
+import prorl_scale.evaluate.sets
 import prorl_scale.recipes
+import prorl_scale.status
 from prorl_lab import cli, laptop
 from prorl_scale.analysis.__main__ import Settings
 from tutorials import build, toolbox
@@ -213,8 +216,11 @@ def test_commands_parse(command):
     elif args[:2] == ["-m", "pytest"]:
         check_pytest(args[2:])
     elif args[:2] == ["-m", "prorl_scale.analysis"]:
-        settings = tyro.cli(Settings, args=args[2:])
-        assert settings.training is None or (ROOT / settings.training / "metrics.jsonl").exists()
+        tyro.cli(Settings, args=args[2:])
+    elif args[:2] == ["-m", "prorl_scale.evaluate"]:
+        assert prorl_scale.evaluate.sets.named(prorl_scale.evaluate.__main__.parse(args[2:]).sets)
+    elif args[:2] == ["-m", "prorl_scale.status"]:
+        prorl_scale.status.parse(args[2:])
     elif args[:2] == ["-m", "prorl_scale.recipes"]:
         assert prorl_scale.recipes.main(args[2:]) == 0
     else:
