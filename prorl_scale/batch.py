@@ -51,10 +51,12 @@ def cut(samples: list[Sample], max_tokens: int, world: int) -> list[list[list[in
     """Spread samples over ranks and micro-batches -> [rank][micro-batch][places in `samples`].
 
     No micro-batch reads more than `max_tokens`, unless it is one sample.  Every rank gets the same number: a forward
-    pass of a sharded model is a collective, and a rank that makes one more than the others waits for ever.  Where
-    samples are fewer than that takes, a micro-batch is empty (see `pack`).
+    pass of a sharded model is a collective, and a rank that makes one more than the others waits for ever.  Where fewer
+    will do, those left over are empty (see `pack`).
 
     Each is a stretch of the list, for there the answers to one prompt stand side by side, and are read with it once.
+    Among such cuts this is one of the fewest micro-batches, and then of the smallest largest one.  Where samples are
+    nearly as long as `max_tokens`, a free choice of samples would fill them better, but read prompts more often.
 
     >>> cut([Sample([1, 2, 3], [4, 5])] * 5, max_tokens=8, world=2)
     [[[0, 1, 2]], [[3, 4]]]
@@ -65,8 +67,7 @@ def cut(samples: list[Sample], max_tokens: int, world: int) -> list[list[list[in
     ]
     count = math.ceil(len(_fill(alone, after, max_tokens)) / world) * world
     # The smallest limit that needs no more micro-batches makes the largest of them as small as can be.
-    limits = range(max_tokens)
-    limit = bisect.bisect_left(limits, True, key=lambda limit: len(_fill(alone, after, limit)) <= count)
+    limit = bisect.bisect_left(range(max_tokens), True, key=lambda tokens: len(_fill(alone, after, tokens)) <= count)
     filled = _fill(alone, after, limit)
     filled.sort(key=lambda pair: -pair[0])  # so that those of one round are nearly equal
     bins = [places for _, places in filled] + [[] for _ in range(count - len(filled))]
@@ -104,7 +105,7 @@ def pack(samples: list[Sample], device: Any) -> Packed:
         if key not in prompts:
             prompts[key] = lay(s.prompt)
         read = lay(s.answer[:-1], prompts[key]) if len(s.answer) > 1 else ()
-        before += [prompts[key][-1], *read]
+        before += [prompts[key][-1], *read][: len(s.answer)]
     if not samples:
         lay([0, 0])
     return Packed(

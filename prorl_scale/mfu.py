@@ -52,8 +52,9 @@ def size_of(model: Any) -> Size:
 def forward_flops(size: Size, groups: list[Group]) -> tuple[float, float]:
     """One forward pass over packed groups -> FLOP of the body, FLOP of the head.
 
-    A prompt is read once for all its answers, the last token of an answer not at all (`batch.pack`).  2 for each weight
-    and token; in attention 2 for each query and key in q k and 2 in p v; of a piece with itself half the keys are seen.
+    A prompt is read once for all its answers, the last token of an answer not at all (`batch.pack`); a cut that falls
+    among the answers reads it again, which is not counted.  2 for each weight and token; in attention 2 for each query
+    and key in q k and 2 in p v; of a piece with itself half the keys are seen.
     """
     read = [(prompt, answer - 1) for prompt, answers in groups for answer in answers]
     tokens = sum(prompt for prompt, _ in groups) + sum(answer for _, answer in read)

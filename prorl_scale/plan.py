@@ -121,6 +121,7 @@ def update_moments(
     """
     size = 2 if half else FULL
     head = shape.vocabulary * shape.hidden
+    chunk = min(logits_at_once(gpu), tokens * shape.vocabulary)
     layer = tokens * layer_activations(shape, half)
     kept = tokens * size * shape.hidden if checkpointing else layer
     always = {
@@ -133,7 +134,7 @@ def update_moments(
             **always,
             **inputs,
             "last layer's output, its norm, their gradients": tokens * shape.hidden * (FULL + 4 * size),
-            "a chunk of logits and its gradient": logits_at_once(gpu) * (LOGITS_COPIES * FULL + size),
+            "a chunk of logits and its gradient": chunk * (LOGITS_COPIES * FULL + size),
             "gradient of the head, float32": FULL * head,
         },
         "backward pass of a layer": {

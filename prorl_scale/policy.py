@@ -35,8 +35,7 @@ def packed_attention(
     no default: a model that does not hand it down must fail here, not attend across samples.
     """
     grouped = query.shape[1] != key.shape[1]
-    # Through float32, for a prompt's gradient is a sum over its answers, and many small terms vanish in bfloat16.
-    keys, values = (x.to(_accurate(x.dtype)).index_select(2, pieces.keys).to(x.dtype) for x in (key, value))
+    keys, values = (take(x, 2, pieces.keys) for x in (key, value))
     if query.is_cuda and query.dtype != torch.float32:  # a flash kernel, which has no float32; not yet run on a GPU
         from torch.nn.attention.varlen import varlen_attn  # needs CUDA to be of use
 
@@ -50,16 +49,26 @@ def packed_attention(
     # `split`, not a slice for each piece: the backward pass of a slice fills a whole row with zeros.
     lengths, seen = pieces.starts.diff().tolist(), pieces.key_starts.diff().tolist()
     rows = [
-        F.scaled_dot_product_attention(q, k, v, _causal(q, k), scale=scaling, enable_gqa=grouped)
+        F.scaled_dot_product_attention(q, k, v, **_causal(q, k), scale=scaling, enable_gqa=grouped)
         for q, k, v in zip(query.split(lengths, 2), keys.split(seen, 2), values.split(seen, 2), strict=True)
     ]
     return torch.cat(rows, 2).transpose(1, 2), None
 
 
-def _causal(query: Tensor, key: Tensor) -> Tensor:
-    """(queries, keys), True where a query may look: the last query at every key, each one before it at one less."""
+def _causal(query: Tensor, key: Tensor) -> dict[str, Any]:
+    """How the last query looks at every key, and each one before it at one less; only unequal numbers need a mask."""
     queries, keys = query.shape[2], key.shape[2]
-    return torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
+    if queries == keys:
+        return {"is_causal": True}
+    return {"attn_mask": torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)}
+
+
+def take(values: Tensor, dim: int, places: Tensor) -> Tensor:
+    """`index_select` for places that come up many times: their gradients are summed in float32.
+
+    A prompt's gradient is a sum over its answers, and in bfloat16 a long sum stops growing.
+    """
+    return values.to(_accurate(values.dtype)).index_select(dim, places).to(values.dtype)
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -139,7 +148,8 @@ class Scorer(nn.Module):
             input_ids=packed.ids, position_ids=packed.positions, use_cache=False, pieces=packed.pieces
         ).last_hidden_state[0]
         head = self.model.get_output_embeddings()
-        return ChunkedLogprobs.apply(hidden[packed.before], head.weight, packed.targets, temperature, with_entropy)
+        before = take(hidden, 0, packed.before)
+        return ChunkedLogprobs.apply(before, head.weight, packed.targets, temperature, with_entropy)
 
 
 # ---------------------------------------------------------------- load and shard

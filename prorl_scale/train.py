@@ -435,7 +435,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
         if gave_up:
             unwell = cli.explain_bad_steps(config, state.any_contrast, folder.path)
         elif unwell:
-            unwell += f" (state saved; to go on all the same: --resume {folder.path} --health-stops)"
+            unwell += f" (state saved; to go on without such stops: --resume {folder.path} --health-stops)"
         if unwell:
             folder.note_stop(unwell)
             raise UserError(unwell)
@@ -465,12 +465,13 @@ def start_run(config: Config) -> Run:
         distributed.on_main(lambda: check_recipe(config, folder))
         folder.note_stop(None)
         folder.restore(run, State, Sample)
-        distributed.on_main(lambda: folder.keep_settings(config))
     enter_stage(run)
     problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
     run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
     context = config.max_prompt_tokens + longest_answer(config)
     run.engine = distributed.on_all(lambda: Engine(base, run.config, task.stop_ids, context))
+    if config.resume:  # now that they are known to work
+        distributed.on_main(lambda: folder.keep_settings(config))
     return run
 
 

@@ -58,7 +58,7 @@ def peak(shape: plan.Shape, world: int, tokens: int, checkpointing: bool, sample
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
     mesh = init_device_mesh("cpu", (world,))  # holds real numbers, so not among fake tensors
     policy.init_device_mesh = lambda *_: mesh
-    policy._causal = lambda query, key: None  # a GPU's kernel needs no mask
+    policy._causal = lambda query, key: {"is_causal": True}  # a GPU's kernel needs no mask
     with FakeTensorMode():
         model = Qwen2ForCausalLM(Qwen2Config(
             vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,

@@ -51,7 +51,7 @@ def test_weights_are_those_of_transformers(shape):
 
 def test_activations_are_what_autograd_saves(monkeypatch):
     """Bytes of every tensor that the backward pass of a layer holds, weights and rotary tables left out."""
-    monkeypatch.setattr(policy, "_causal", lambda query, key: None)  # a GPU's kernel needs no mask
+    monkeypatch.setattr(policy, "_causal", lambda query, key: {"is_causal": True})  # a GPU's kernel needs no mask
     model = model_of(SMALL).bfloat16()
     model.set_attn_implementation(policy.ATTENTION)
     samples = [Sample([1] * 8, [2] * 120), Sample([3] * 16, [4] * 240)]
@@ -83,10 +83,8 @@ def test_what_checkpointing_saves_and_what_shards_divide():
     assert with_[kept] == 28 * 1000 * 1536 * 2
     assert without[kept] == 28 * with_["activations of the layer, recomputed"]
     assert sum(plan.shards(R1, 32).values()) == pytest.approx(16 * R1.weights / 32)
-    assert (
-        plan.update_peak(R1, 32, 10, True, True, gpu=False)[0] == "end of the backward pass"
-    )  # few tokens: only weights count
-    assert plan.update_peak(R1, 32, 32768, True, True, gpu=True)[0] == "backward pass of a layer"
+    moments = [plan.update_peak(R1, 32, tokens, True, True, gpu=True)[0] for tokens in (10, 32768)]
+    assert moments == ["end of the backward pass", "backward pass of a layer"]  # few tokens: only weights count
 
 
 def test_room_for_keys_and_values():
