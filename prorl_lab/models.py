@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prorl_lab import laptop
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 
 
 def load_policy(config: Any) -> tuple[Any, Any]:
@@ -27,10 +27,9 @@ def load_policy(config: Any) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(name)
         policy = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attention_dropout=0.0)
     except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0]
         raise UserError(
             f"can't load {config.model!r} as a Hugging Face causal language model: give --model a folder with "
-            f"config.json, weights and a tokenizer, or a name on the hub ({first_line})"
+            f"config.json, weights and a tokenizer, or a name on the hub ({first_line(error)})"
         ) from error
     for module in policy.modules():  # dropout would make the ratio differ from 1 before any update
         if isinstance(module, torch.nn.Dropout):

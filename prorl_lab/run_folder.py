@@ -99,14 +99,12 @@ class RunFolder:
         optimizer, the generator (other samples), the cursor (prompts seen twice), the surplus (groups lost).
         """
         self.event("checkpoint", step=run.state.step)
-        plain = {**vars(run.state), "surplus": [[vars(sample) for sample in group] for group in run.state.surplus]}
         state = {
             "policy": run.policy.state_dict(),
             "reference": run.reference.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "generator": run.generator.get_state(),
-            "state": plain,
-            "task": task_state(run.task),
+            **plain_state(run),
         }
         unfinished = self.path / "state.pt.tmp"
         with unfinished.open("wb") as file:
@@ -141,11 +139,7 @@ class RunFolder:
         run.reference.load_state_dict(saved["reference"])
         run.optimizer.load_state_dict(saved["optimizer"])
         run.generator.set_state(saved["generator"])
-        restore_task(run.task, saved["task"])
-        run.state = state_class(**saved["state"])
-        run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
-        if run.state.step < run.config.steps:
-            run.state.boundary.pop("final", None)  # a finished run that is to go on measures its end again
+        restore_plain_state(run, saved, state_class, sample_class)
         self._rewind_metrics(run.state.step)
 
     def _rewind_metrics(self, step: int) -> None:
@@ -200,6 +194,21 @@ class GracefulStop:
             raise KeyboardInterrupt
         self.requested = True
         print("\nstopping after this step, with the state saved (again: stop now)", flush=True)
+
+
+def plain_state(run: Any) -> dict[str, Any]:
+    """What a checkpoint keeps besides weights and random state: counters, surplus groups, the task's cursor."""
+    surplus = [[vars(sample) for sample in group] for group in run.state.surplus]
+    return {"state": {**vars(run.state), "surplus": surplus}, "task": task_state(run.task)}
+
+
+def restore_plain_state(run: Any, saved: dict[str, Any], state_class: type, sample_class: type) -> None:
+    """The inverse of `plain_state`."""
+    restore_task(run.task, saved["task"])
+    run.state = state_class(**saved["state"])
+    run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
+    if run.state.step < run.config.steps:
+        run.state.boundary.pop("final", None)  # a finished run that is to go on measures its end again
 
 
 def environment() -> dict[str, Any]:

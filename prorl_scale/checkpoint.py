@@ -4,7 +4,6 @@ import functools
 import io
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +13,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
-from prorl_lab.errors import UserError
-from prorl_lab.run_folder import RunFolder
-from prorl_lab.tasks import restore_task, task_state
+from prorl_lab.errors import UserError, first_line
+from prorl_lab.run_folder import RunFolder, plain_state, restore_plain_state
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
 
@@ -108,14 +106,7 @@ class Folder(RunFolder):
     def _plain(self, run: Any) -> bytes:
         """What is not a sharded tensor, from every rank, serialized now because the run goes on changing it."""
         generators = distributed.exchange(run.generator.get_state())
-        surplus = [[vars(sample) for sample in group] for group in run.state.surplus]
-        metrics_size = self.metrics_path.stat().st_size
-        plain = {
-            "state": {**vars(run.state), "surplus": surplus},
-            "generators": generators,
-            "task": task_state(run.task),
-            "metrics": metrics_size,
-        }
+        plain = {**plain_state(run), "generators": generators, "metrics": self.metrics_path.stat().st_size}
         buffer = io.BytesIO()
         torch.save(plain, buffer)
         return buffer.getvalue()
@@ -173,11 +164,7 @@ class Folder(RunFolder):
         plain = torch.load(path / "plain.pt", map_location="cpu", weights_only=True)
         if len(plain["generators"]) == distributed.world():
             run.generator.set_state(plain["generators"][distributed.rank()])
-        restore_task(run.task, plain["task"])
-        run.state = state_class(**plain["state"])
-        run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
-        if run.state.step < run.config.steps:
-            run.state.boundary.pop("final", None)  # a finished run that is to go on measures its end again
+        restore_plain_state(run, plain, state_class, sample_class)
         distributed.on_main(lambda: os.truncate(self.metrics_path, plain["metrics"]))
 
     def load_best(self, run: Any, step: int) -> None:
@@ -215,7 +202,7 @@ def _reason(error: BaseException) -> str:
         return cause.strerror
     if "inline_container" in str(error):  # torch's writer, which an error of the disk reaches as a wrong position
         return "a file could not be written whole, as on a full disk"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _tensors(run: Any, optimizer_keys: list[str] | None = None) -> dict[str, Any]:

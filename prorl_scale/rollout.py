@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 from prorl_scale import distributed
 
 
@@ -50,7 +50,7 @@ class Engine:
             self.llm = self._start(vllm, folder, context, device)
         except ValueError as error:  # no memory for the cache, or a context that the model does not have
             raise UserError(
-                f"vLLM does not start ({str(error).strip().splitlines()[0]}): lower --max-new-tokens or "
+                f"vLLM does not start ({first_line(error)}): lower --max-new-tokens or "
                 "--max-prompt-tokens, or change --gpu-memory"
             ) from error
 

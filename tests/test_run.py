@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import prorl_mini as mini
 from prorl_lab.cli import stored_settings
+from tests.launch import rows as logged
 from tests.launch import wait_for_line
 
 ROOT = Path(__file__).parents[1]
@@ -43,13 +44,6 @@ def start(cache, out, *more):
     """The same run as `straight`, in a process of its own, with its output readable line by line."""
     command = [sys.executable, "prorl_mini.py", *QUICK, "--base-cache", str(cache), "--out", str(out), *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-
-def logged(folder):
-    """All of metrics.jsonl but the clock, and what is made of it."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    clock = ("seconds", "tokens_per_second", "mfu", "hfu")
-    return [{key: value for key, value in row.items() if not key.startswith(clock)} for row in rows]
 
 
 def assert_same_run(folder, expected):

@@ -1,6 +1,5 @@
 """What the blocks of several chapters use: recorded runs, and where a figure goes."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import matplotlib.pyplot as plt
 
 import prorl_mini as mini
 from prorl_lab import cli
+from prorl_lab.run_folder import read_json, read_metrics
 
 ROOT = Path(__file__).parents[1]
 LAPTOP = ROOT / "results/2026-11-23-laptop"
@@ -17,21 +17,17 @@ BLUE, ORANGE, GREY, RED = "#2f6db3", "#e8a33d", "#8c8c8c", "#c0392b"
 
 def steps(run: str, folder: Path = LAPTOP) -> list[dict[str, Any]]:
     """The recorded training steps of a run; row i is step i + 1."""
-    return [row for row in _rows(folder / run) if "event" not in row]
+    return [row for row in read_metrics(folder / run / "metrics.jsonl") if "event" not in row]
 
 
 def events(run: str, name: str, folder: Path = LAPTOP) -> list[dict[str, Any]]:
     """The recorded events of a run: "evaluation", "reset", "boundary", ..."""
-    return [row for row in _rows(folder / run) if row.get("event") == name]
+    return [row for row in read_metrics(folder / run / "metrics.jsonl") if row.get("event") == name]
 
 
 def summary(run: str, folder: Path = LAPTOP) -> dict[str, Any]:
     """What the run's summary.json holds."""
-    return json.loads((folder / run / "summary.json").read_text(encoding="utf-8"))
-
-
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_json(folder / run / "summary.json")
 
 
 def axes(columns: int = 1, rows: int = 1) -> tuple[Any, Any]:

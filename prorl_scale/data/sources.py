@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 from prorl_lab.text import after_think, last_boxed
 
 BOXED = "Let's think step by step and output the final answer within \\boxed{}."
@@ -84,7 +84,7 @@ def records(source: Source, path: Path | None) -> Any:
     try:
         return datasets.load_dataset(kind, **how)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error.__cause__ or error).partition("\n")[0]
+        reason = first_line(error.__cause__ or error)
         raise UserError(f"can't {what} ({reason}): give --source {source.domain}={instead}") from error
 
 

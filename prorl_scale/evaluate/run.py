@@ -22,8 +22,8 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
 from prorl_lab import models, tasks
-from prorl_lab.errors import UserError
-from prorl_lab.run_folder import environment, write_json
+from prorl_lab.errors import UserError, first_line
+from prorl_lab.run_folder import environment, read_json, write_json
 from prorl_scale.evaluate import sampler, sets, store
 from prorl_scale.evaluate.sets import Prompt
 from prorl_scale.rewards import Pool
@@ -125,7 +125,7 @@ def open_model(name: str, folder: str) -> Model:
         tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"can't open {folder} as a Hugging Face model ({str(error).strip().splitlines()[0]}): give --models "
+            f"can't open {folder} as a Hugging Face model ({first_line(error)}): give --models "
             f"{name}=DIR with config.json, weights and a tokenizer"
         ) from error
     limit = getattr(config, "max_position_embeddings", None)
@@ -269,7 +269,7 @@ def data_paths(config: Config) -> dict[str, Path]:
 def check_same(out: Path, settings: dict[str, Any]) -> None:
     """Raise UserError where the folder holds an evaluation with other settings, naming them."""
     try:
-        stored = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        stored = read_json(out / "config.json")
         stored = {**stored["settings"], "models": stored["models"], "model_files": stored["model_files"]}
     except (ValueError, KeyError) as error:
         raise UserError(f"{out} holds something else than an evaluation: choose another --out") from error

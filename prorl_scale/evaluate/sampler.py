@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 from prorl_scale.rollout import import_vllm
 
 
@@ -40,7 +40,7 @@ class Sampler:
             )
         except ValueError as error:
             raise UserError(
-                f"vLLM does not take {folder} ({_first_line(error)}): lower --max-tokens or --max-seqs, or give another"
+                f"vLLM does not take {folder} ({first_line(error)}): lower --max-tokens or --max-seqs, or give another"
             ) from error
         self.how = functools.partial(
             vllm.SamplingParams, temperature=settings.temperature, top_p=settings.top_p, n=settings.n,
@@ -93,7 +93,3 @@ def take_gpu() -> None:
         if visible and local >= len(visible):
             raise UserError(f"more processes than the {len(visible)} visible GPUs: lower torchrun's --nproc-per-node")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[local] if visible else str(local)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,6 +1,5 @@
 """The result table: pass@1 of every set and model, with bands, beside the paper's."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from prorl_lab.errors import UserError
 from prorl_lab.report import bootstrap_band
+from prorl_lab.run_folder import read_json
 from prorl_scale.data.sources import TASKS
 from prorl_scale.evaluate import sets, store
 
@@ -34,7 +34,7 @@ class Row:
 def table(out: Path) -> str:
     """Markdown.  Raises UserError where `out` is no evaluation."""
     try:
-        config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        config = read_json(out / "config.json")
         models, names, n = list(config["models"]), config["settings"]["sets"], config["settings"]["n"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{out} is not an evaluation (no readable config.json): give the --out of one") from error
