@@ -1020,7 +1020,13 @@ def test_inputs_are_unchanged(name):
             assert np.array_equal(old, new)
 
 
-@pytest.mark.parametrize("module", ["prorl_mini", "prorl_lab.text"])
+EXAMPLES = [
+    *("prorl_mini", "prorl_lab.board", "prorl_lab.errors", "prorl_lab.report", "prorl_lab.text", "prorl_scale.batch"),
+    *("prorl_scale.health", "prorl_scale.mfu", "prorl_scale.plan", "prorl_scale.status"),
+]
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
 def test_worked_examples_in_docstrings(module):
     """What the docstrings print."""
     failed, attempted = doctest.testmod(importlib.import_module(module))
