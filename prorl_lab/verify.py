@@ -15,7 +15,7 @@ from typing import Any
 import reasoning_gym
 from math_verify import parse, verify
 
-from prorl_lab.text import after_think, last_boxed, last_tagged
+from prorl_lab.scoring.extract import after_think, last_boxed, last_tagged
 
 SECONDS = 10.0  # per answer
 MEMORY = 4 * 2**30  # bytes of address space

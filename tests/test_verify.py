@@ -9,7 +9,7 @@ import pytest
 
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
-from prorl_lab.text import after_think, last_boxed, last_tagged
+from prorl_lab.scoring.extract import after_think, last_boxed, last_tagged
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prorl_lab.errors import UserError, first_line
-from prorl_lab.text import after_think, last_boxed
+from prorl_lab.scoring.extract import after_think, last_boxed
 
 BOXED = "Let's think step by step and output the final answer within \\boxed{}."
 CODE = "Write Python code to solve the problem. Present the code in \n```python\nYour code\n```\nat the end."

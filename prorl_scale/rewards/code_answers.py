@@ -11,7 +11,7 @@ import secrets
 import time
 from typing import Any
 
-from prorl_lab.text import after_think, last_code
+from prorl_lab.scoring.extract import after_think, last_code
 
 from .inside.program import decode
 from .sandbox import Child, ChildDied

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from prorl_lab.text import MAX_RESPONSE
+from prorl_lab.scoring.extract import MAX_RESPONSE
 
 from . import code_answers
 from .inside.worker import SCORERS

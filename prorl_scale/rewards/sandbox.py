@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import prorl_lab.text
+import prorl_lab
 
 from .inside import seccomp
 from .inside.line import FOLDER_BYTES
@@ -31,8 +31,8 @@ from .inside.line import FOLDER_BYTES
 MAX_MESSAGE = 64 * 2**20  # bytes we read from the inside before we give up on it
 START_SECONDS = 120.0  # for Python and its imports, on a busy machine
 NOBODY = 65534
-INSIDE = Path(__file__).resolve().parent / "inside"  # our code that runs in the sandbox: this, and two files beside
-TEXT = Path(prorl_lab.text.__file__).resolve()
+INSIDE = Path(__file__).resolve().parent / "inside"  # our code that runs in the sandbox: this, and `scoring`
+LAB = Path(prorl_lab.__file__).resolve().parent
 
 
 class SandboxError(RuntimeError):
@@ -70,8 +70,8 @@ def command(python: list[str], filter_fd: int) -> list[str]:
         if not path.startswith("/usr/") and path != "/usr":
             line += ["--ro-bind", path, path]
     line += ["--ro-bind", str(INSIDE), "/prorl/inside"]
-    for file in (TEXT.with_name("__init__.py"), TEXT):
-        line += ["--ro-bind", str(file), f"/prorl/prorl_lab/{file.name}"]
+    for name in ("__init__.py", "scoring"):
+        line += ["--ro-bind", str(LAB / name), f"/prorl/prorl_lab/{name}"]
     for device in ("null", "zero", "urandom", "random"):
         line += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     return line + ["--remount-ro", "/", "--chdir", "/tmp", "--seccomp", str(filter_fd), "--", *python]
@@ -95,7 +95,7 @@ def _as_nobody() -> list[str]:
     Root is exempt from the limit on processes, and a flaw in the sandbox would be root's.  A Python under a closed
     /root can't be bound by anyone else, so there bubblewrap runs as root and maps it to nobody inside.
     """
-    paths = [bubblewrap(), sys.base_prefix, str(INSIDE), str(TEXT.parent), *python_folders()]
+    paths = [bubblewrap(), sys.base_prefix, str(INSIDE), str(LAB), *python_folders()]
     if os.geteuid() != 0 or not shutil.which("setpriv") or not all(map(_open_to_all, paths)):
         return []
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
@@ -118,7 +118,7 @@ class Child:
 
     def __init__(self, module: str, unsafe: bool = False):
         self.socket, theirs = socket.socketpair()
-        ours = [str(INSIDE.parent), str(TEXT.parents[1])] if unsafe else ["/prorl"]
+        ours = [str(INSIDE.parent), str(LAB.parent)] if unsafe else ["/prorl"]
         start = (
             f"import sys; sys.path[:0] = {ours!r}; sys.path += {python_folders()!r}; "
             f"from inside import line, {module}; {module}.main(line.Line({theirs.fileno()}, {unsafe}))"

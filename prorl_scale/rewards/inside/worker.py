@@ -6,7 +6,7 @@ from typing import Any
 from . import seccomp
 from .line import Line, limit_cpu
 
-SCORERS = {  # domain: where its score(response, reference) -> (score, status) lives
+SCORERS = {  # domain: module of `prorl_lab.scoring`, and its function (response, reference) -> (score, status)
     "math": ("math_answers", "score_math"),
     "stem": ("math_answers", "score_stem"),
     "puzzle": ("puzzle", "score"),
@@ -26,7 +26,7 @@ def main(line: Line) -> None:
             return
         module, name = SCORERS[domain]
         try:
-            scorer = getattr(importlib.import_module(f".{module}", __package__), name)
+            scorer = getattr(importlib.import_module(f"prorl_lab.scoring.{module}"), name)
         except Exception as error:  # noqa: BLE001  a package is missing, or broken: the pool stops the run
             line.send(f"{type(error).__name__}: {error}")
             return

@@ -15,7 +15,7 @@ import langdetect
 import punkt
 from nltk.tokenize import NLTKWordTokenizer
 
-from prorl_lab.text import after_think
+from prorl_lab.scoring.extract import after_think
 
 
 def _registry() -> tuple[dict[str, type], Any, Any]:

@@ -1,7 +1,7 @@
 r"""Find the answer in a model's text.  All of it is linear in the text's length and evaluates nothing.
 
-It runs in the trainer and inside the sandbox of `prorl_scale.rewards`, where nothing of this package but this file is
-to be had.  So it must stay so, and import nothing: `str.find` and slices, no parser, no backtracking pattern.
+It runs in the trainer as well as in the sandbox, on text of any length.  So it imports nothing: `str.find` and slices,
+no parser, no backtracking pattern.
 """
 
 MAX_RESPONSE = 1_000_000  # characters; 16k tokens are about 60,000

@@ -14,7 +14,7 @@ from typing import Any
 
 import reasoning_gym
 
-from prorl_lab.text import after_think, foreign_digits, last_tagged
+from prorl_lab.scoring.extract import after_think, foreign_digits, last_tagged
 
 from . import expressions
 

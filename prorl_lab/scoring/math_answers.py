@@ -11,7 +11,7 @@ import re
 import sympy
 from math_verify import parse, verify
 
-from prorl_lab.text import after_think, foreign_digits, last_boxed
+from prorl_lab.scoring.extract import after_think, foreign_digits, last_boxed
 
 from . import expressions
 

@@ -1,0 +1,6 @@
+"""What a right answer is: pure scorers, the one home of the rewards of `prorl_mini` and `prorl_scale`.
+
+Each takes a response and a reference and returns a score and a status.  They run in a killable child of mini
+(`prorl_lab.verify`) and inside the sandbox of scale (`prorl_scale.rewards`), where nothing of this package but this
+folder is to be had: so a module here imports no other part of the project, and never evaluates a model's text.
+"""
