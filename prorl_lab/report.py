@@ -11,6 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from prorl_lab.intervals import mean_interval
+
 STAGES = ("base", "middle", "final")
 COLOURS = {"base": "#8c8c8c", "middle": "#e8a33d", "final": "#2f6db3"}
 SMOOTH_OVER = 20  # steps of the running mean in the figures
@@ -21,20 +23,12 @@ LEGEND = (
 )
 
 
-def bootstrap_band(values: np.ndarray, rounds: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """95 % band of the mean over rows, rows drawn with replacement: (prompts, K) -> (K,), (K,)."""
-    draw = np.random.default_rng(seed).integers(0, len(values), (rounds, len(values)))
-    counts = np.stack([np.bincount(row, minlength=len(values)) for row in draw])  # (rounds, prompts)
-    means = counts @ values / len(values)
-    return np.percentile(means, 2.5, axis=0), np.percentile(means, 97.5, axis=0)
-
-
 def pass_at_k_table(right: np.ndarray, pass_at_k: Callable) -> dict[str, Any]:
-    """(prompts, n) bool -> pass@k for k = 1, 2, 4, ... n, each with its 95 % band over prompts."""
+    """(prompts, n) bool -> pass@k for k = 1, 2, 4, ... n, each with its 95 % interval over prompts."""
     prompts, n = right.shape
     ks = [2**i for i in range(n.bit_length()) if 2**i <= n]
     per_prompt = np.stack([pass_at_k(n, right.sum(1), k) for k in ks], axis=1)  # (prompts, len(ks))
-    low, high = bootstrap_band(per_prompt)
+    low, high = mean_interval(per_prompt)
     columns = {"pass@k": per_prompt.mean(0), "low": low, "high": high}
     table = {key: {str(k): float(v) for k, v in zip(ks, values, strict=True)} for key, values in columns.items()}
     return {"pass@1": table["pass@k"]["1"], **table, "prompts": prompts, "samples": n}

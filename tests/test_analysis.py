@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prorl_lab.errors import UserError
-from prorl_lab.report import bootstrap_band
 from prorl_scale.analysis import creativity, curves, load, page, regimes, sections, sources
 from prorl_scale.analysis.__main__ import main
 from tests.evaluation_folder import write_folder, write_lines
@@ -87,17 +86,14 @@ def test_pass_at_k_by_drawing_every_subset(n):
     np.testing.assert_allclose(curves.pass_curves(counts, n, ks), exact, atol=1e-12)
 
 
-def test_bands_cover_the_truth():
-    """95 % bands over prompts whose solve rates come from a known law: pass@1 and pass@4 lie inside in about 95 %."""
-    draw = np.random.default_rng(0)
-    rates, weights, n, prompts, runs = np.array([0.05, 0.3, 0.9]), [0.3, 0.4, 0.3], 8, 60, 300
-    truth = [1 - np.dot(weights, (1 - rates) ** k) for k in (1, 4)]
-    inside = np.zeros(2)
-    for _ in range(runs):
-        right = draw.binomial(n, draw.choice(rates, prompts, p=weights))
-        low, high = bootstrap_band(curves.pass_curves(right, n, [1, 4]), rounds=300)
-        inside += (low <= truth) & (truth <= high)
-    assert (np.abs(inside / runs - 0.95) < 0.04).all()
+def test_what_nobody_solved_is_not_clear():
+    """0 of 6 prompts before and after: six prompts can't tell whether the boundary moved."""
+    nothing = np.zeros((6, 1))
+    unit = sources.Unit("six", None, [1], {"base": np.zeros(1), "final": np.zeros(1)}, 1, np.arange(6),
+                        per_prompt={"base": nothing, "final": nothing})  # fmt: skip
+    (row,) = sections.regime_rows(sources.Source("", ["base", "final"], [unit]), [unit])
+    assert row["regime"] == "diminish"
+    assert not sections.is_clear(row)
 
 
 def simplex(parts: int, total: int):

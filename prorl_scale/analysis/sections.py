@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prorl_lab.report import bootstrap_band
+from prorl_lab.intervals import difference_interval, mean_interval
 
 from . import figures
 from .creativity import corpus_files, read_corpus, uniqueness
@@ -107,14 +107,14 @@ def pass_at_k_section(mine: Source | None, evaluation: Evaluation | None, theirs
     if mine:
         section.facts |= sizes(mine)
         section.text.append(
-            "Right means the whole reward (score 1). Bands are 95 % bootstrap bands of the mean over prompts: they "
+            "Right means the whole reward (score 1). Bands are 95 % intervals of the mean over prompts: they "
             "say how far another draw of prompts would move the curve, not how far other answers or another training "
             "run would."
         )
         section.plots += in_figures(
             "passk", mine.units, lambda part: figures.pass_curves(panels(part), mine.models),
             "pass@k (binary) against k, a panel for each set and each tier ({panels} panels, {prompts_low} to "
-            "{prompts_high} prompts each, {n} answers per prompt). Shaded: 95 % bootstrap band over prompts.",
+            "{prompts_high} prompts each, {n} answers per prompt). Shaded: 95 % interval over prompts.",
         )  # fmt: skip
         section.tables += [wide_table(mine, "passk", "pass@k, binary"), band_table(mine, "passk_bands")]
         add_summed(section, mine, measured(evaluation, summed_counts))
@@ -187,7 +187,7 @@ def add_floor(section: Section, theirs: Source) -> None:
 
 
 def regime_rows(source: Source, units: list[Unit]) -> list[dict]:
-    """Regime, gain and late gain of each unit, with paired bootstrap bands where there are prompts."""
+    """Regime, gain and late gain of each unit, with paired intervals where there are prompts."""
     out = []
     for unit in units:
         base, final = (unit.at_boundary(model) for model in (source.base, source.final))
@@ -206,8 +206,8 @@ def regime_rows(source: Source, units: list[Unit]) -> list[dict]:
         if unit.per_prompt:
             at = {model: curve[:, unit.boundary] for model, curve in unit.per_prompt.items()}
             against = [source.base] + ([source.middle] if source.middle else [])
-            difference = np.stack([at[source.final] - at[model] for model in against], axis=1)
-            row["bands"] = [float(v) for pair in zip(*bootstrap_band(difference), strict=True) for v in pair]
+            bands = [difference_interval(at[model], at[source.final]) for model in against]
+            row["bands"] = [float(end) for band in bands for end in band]
         out.append(row)
     return out
 
@@ -244,10 +244,11 @@ def regimes_section(sources: list[Source]) -> Section:
                 f"itself sorts, {{{p}examples_right}} come out as it has them."
             )
         else:
+            section.facts[f"{p}clear"] = sum(is_clear(row) for row in rows)
             section.text.append(
-                f"Measured, {{{p}units}} sets and tiers: {verdict}. A row is <i>clear</i> when the 95 % band of the "
-                "differences that decide, over prompts drawn together for all models, lies on one side of the "
-                "threshold."
+                f"Measured, {{{p}units}} sets and tiers: {verdict}. A row is <i>clear</i> when the 95 % intervals of "
+                "the differences that decide, on the same prompts for all models, lie on one side of the threshold; "
+                f"{{{p}clear}} are. What is not clear is where the numbers happened to fall."
             )
         section.tables.append(regime_table(source, rows))
         if source.middle:
@@ -572,9 +573,9 @@ def creativity_section(
                 continue
             shares = np.array([np.mean([s for s, _ in prompt], axis=0) for prompt in here])  # (P, lengths)
             words = float(np.mean([w for prompt in here for _, w in prompt]))
-            low, high = bootstrap_band(shares.sum(1, keepdims=True))
+            low, high = (float(end) * len(lengths) for end in mean_interval(shares.mean(1)))
             index = float(shares.sum(1).mean())
-            drawn[unit.label, model] = {"index": index, "low": low[0], "high": high[0], "shares": shares.mean(0)}
+            drawn[unit.label, model] = {"index": index, "low": low, "high": high, "shares": shares.mean(0)}
             size = [len(here), sum(map(len, here)), words]
             rows.append(
                 [
@@ -583,8 +584,8 @@ def creativity_section(
                     model,
                     *size,
                     index,
-                    float(low[0]),
-                    float(high[0]),
+                    low,
+                    high,
                     *shares.mean(0).tolist(),
                 ]
             )
@@ -596,7 +597,7 @@ def creativity_section(
         section.plots.append(
             Plot(
                 "creativity", figures.creativity(shown, mine.models, drawn, lengths),
-                "Left: creativity index, mean over prompts, whiskers: 95 % bootstrap band over prompts. Right: "
+                "Left: creativity index, mean over prompts, whiskers: 95 % interval over prompts. Right: "
                 "L-uniqueness by L, mean over the rows on the left.",
             )
         )  # fmt: skip
@@ -632,7 +633,7 @@ def difficulty_section(evaluation: Evaluation | None, sources: list[Source]) -> 
                 rows.append([title, label, unit.ks[-1], *ends])
         if shown:
             p = source.prefix
-            bands = "" if p else " Shaded: 95 % bootstrap band over prompts."
+            bands = "" if p else " Shaded: 95 % interval over prompts."
             section.plots += in_figures(
                 f"{p}difficulty", shown, lambda part, s=source: figures.by_size(part, s.models),
                 "Share of prompts solved, in one try (pass@1) and in the most tries measured, by the size of the "
