@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 import prorl_mini as mini
-from prorl_lab import cli
+from prorl_lab import settings
 from prorl_lab.run_folder import read_json, read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -47,4 +47,4 @@ def save(figure: Any, name: str) -> None:
 
 def cli_default(name: str) -> Any:
     """A setting of `make mini`, filled in as the command line does."""
-    return getattr(cli.resolve(mini.Config(out="unused")), name)
+    return getattr(settings.resolve(mini.Config(out="unused")), name)
