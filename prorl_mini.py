@@ -421,9 +421,9 @@ def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
 
 
 def mini_batches(groups: list[list[Sample]], count: int) -> list[list[Sample]]:
-    """Whole groups in at most `count` parts of nearly equal size, each as one list of samples."""
-    size = max(1, math.ceil(len(groups) / count))
-    return [[s for group in groups[i : i + size] for s in group] for i in range(0, len(groups), size)]
+    """Whole groups in at most `count` parts, whose sizes differ by one at most: each part is one step, small or not."""
+    parts = np.array_split(np.arange(len(groups)), count)
+    return [[s for i in part for s in groups[i]] for part in parts if len(part)]
 
 
 # ============================================================================ 6. loss

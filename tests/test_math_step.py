@@ -165,6 +165,18 @@ def test_microbatches_hold_each_sample_once_and_fit(lengths, max_tokens):
 # ============================================================================ 7. step
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+@pytest.mark.parametrize("groups", [0, 1, 2, 4, 5, 9, 13, 32])
+def test_mini_batches_differ_by_one_group_at_most(groups, count):
+    """By definition: whole groups, each once and in their order, in as many parts as there can be, sizes within one."""
+    parts = mini.mini_batches([[(group, answer) for answer in range(2)] for group in range(groups)], count)
+    assert [sample for part in parts for sample in part] == [(group, i) for group in range(groups) for i in range(2)]
+    assert len(parts) == min(groups, count)
+    sizes = {len(part) for part in parts}
+    assert not sizes or max(sizes) - min(sizes) <= 2
+    assert all(size % 2 == 0 for size in sizes)
+
+
 def test_the_kl_of_a_step_is_a_mean_over_its_tokens():
     """Mini-batches of 30 and of 10 tokens with 0.1 and 0.5 a token: (30 * 0.1 + 10 * 0.5) / 40; the first is 0.1."""
     figures = iter([(0.1, 30.0, 3.0), (0.5, 10.0, 1.0)])
