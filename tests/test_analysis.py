@@ -147,12 +147,6 @@ def test_exact_bounds_on_a_solve_rate():
         assert sum(m for c, m in enumerate(mass) if curves.rate_bound(c, 12, "upper") >= p) >= 0.95
 
 
-def test_density_keeps_its_mass_inside():
-    grid = np.linspace(0, 1, 2001)
-    for values in (np.zeros(9), np.array([0, 0, 0, 1.0]), np.random.default_rng(0).beta(2, 5, 50)):
-        assert np.trapezoid(curves.density(values, grid), grid) == pytest.approx(1, abs=1e-3)
-
-
 # ------------------------------------------------------------------ creativity
 
 

@@ -12,7 +12,6 @@ from . import figures
 from .creativity import corpus_files, read_corpus, uniqueness
 from .curves import (
     CONFIDENCE,
-    density,
     moments,
     pass_bound,
     pass_curves,
@@ -66,8 +65,17 @@ def band_table(source: Source, name: str) -> Table:
     return Table(name, "pass@k with bands", columns, rows, on_page=False)
 
 
+def titles(units: list[Unit]) -> list[str]:
+    """What stands above each panel: the tiers alone where all are of one set."""
+    one = len({unit.set for unit in units}) == 1
+    return [unit.tier.strip() if one and unit.tier else unit.label for unit in units]
+
+
 def panels(units: list[Unit]) -> list[dict]:
-    return [{"title": u.label, "ks": u.ks, "values": u.values, "low": u.low, "high": u.high} for u in units]
+    return [
+        {"title": title, "ks": unit.ks, "values": unit.values, "low": unit.low, "high": unit.high}
+        for title, unit in zip(titles(units), units, strict=True)
+    ]
 
 
 def in_figures(name: str, units: list, draw: Callable[[list], figures.Figure], caption: str) -> list[Plot]:
@@ -358,12 +366,9 @@ def distribution_section(evaluation: Evaluation, mine: Source) -> Section:
         ],
         sizes(mine),
     )
-    points = np.linspace(0, 1, 201)
     shown, rows = [], []
-    for unit in mine.units:
-        rates = {m: unit.per_prompt[m][:, 0] for m in mine.models}
-        curves = {m: density(rates[m], points) for m in mine.models}
-        shown.append({"title": unit.label, "rates": rates, "density": curves, "grid": points})
+    for title, unit in zip(titles(mine.units), mine.units, strict=True):
+        shown.append({"title": title, "rates": {m: unit.per_prompt[m][:, 0] for m in mine.models}})
     bounds = panels(mine.units)
     for unit, panel in zip(mine.units, bounds, strict=True):
         panel |= {"low": None, "high": None, "dashed": {}, "dashed_label": "bound"}
@@ -383,7 +388,7 @@ def distribution_section(evaluation: Evaluation, mine: Source) -> Section:
     section.plots += in_figures(
         "distribution", shown, lambda part: figures.distributions(part, mine.models),
         "pass@1 of single prompts, {prompts_low} to {prompts_high} prompts a panel, {n} answers each. Bars: share of "
-        "prompts per bin of 0.05. Lines: Gaussian kernel density, mirrored at 0 and 1, on the bars' scale.",
+        "prompts per bin of 0.05.",
     )  # fmt: skip
     section.plots += in_figures(
         "bound", bounds, lambda part: figures.pass_curves(part, mine.models),

@@ -26,7 +26,7 @@ COLUMNS = {
     "plain GRPO, equal seconds": ("plain-longer-{}", "final"),
 }
 SHORT = ["base", "ProRL, 100 steps", "plain GRPO, equal seconds"]  # what the project's README shows
-KEPT = ("config.json", "metrics.jsonl", "summary.json", "curve.png", "boundary.png")
+KEPT = ("config.json", "metrics.jsonl", "summary.json")
 
 
 def copy_runs(source: Path) -> None:
@@ -65,20 +65,26 @@ def draw() -> None:
     tiers = list(summary("prorl-0")["tiers"])
     lengths = [int(tier.split()[0]) for tier in tiers]
     colours = dict(zip(COLUMNS, ("#8c8c8c", "#2f6db3", "#e8a33d", "#c0392b"), strict=True))
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(11.5, 4.4), sharey=True)
     for axis, k in zip(axes, ("1", "64"), strict=True):
         axis.axvspan(min(lengths) - 0.5, 5.5, color="#dddddd", alpha=0.5, linewidth=0)
         axis.axvspan(16.5, max(lengths) + 0.5, color="#dceadf", alpha=0.7, linewidth=0)
-        for column, colour in colours.items():
+        for (column, colour), marker in zip(colours.items(), "o^sv", strict=True):
             rows = [over_seeds(column, tier, k) for tier in tiers]
-            axis.plot(lengths, [sum(r) / len(r) for r in rows], "o-", color=colour, markersize=4, label=column)
-            axis.fill_between(lengths, [min(r) for r in rows], [max(r) for r in rows], color=colour, alpha=0.2, lw=0)
-        axis.set_title(f"pass@{k}, mean and range of three seeds", fontsize=10)
-        axis.set_xlabel("words (grey: in the warm-up, green: in neither it nor RL)")
+            means, style = [sum(r) / len(r) for r in rows], "--" if column == "plain GRPO, 100 steps" else "-"
+            axis.plot(lengths, means, marker + style, color=colour, markersize=4, label=column)
+            if style == "-":  # a fourth band over the others made mud of all
+                low, high = [min(r) for r in rows], [max(r) for r in rows]
+                axis.fill_between(lengths, low, high, color=colour, alpha=0.2, lw=0)
+        axis.set_title(f"pass@{k}: mean of three seeds, shaded from lowest to highest seed", fontsize=10)
+        axis.set_xlabel("words in the list")
         axis.set_xlim(min(lengths) - 0.5, max(lengths) + 0.5)
         axis.set_ylim(-0.02, 1.02)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].set_ylabel("share of prompts solved")
+    axes[0].legend(frameon=False, fontsize=9, loc="upper right")
+    axes[0].text(4.1, 0.04, "seen in the warm-up", fontsize=8, color="#444444", rotation=90)
+    axes[0].text(16.65, 0.5, "never seen,\nnot even in RL", fontsize=8, color="#444444")
     figure.tight_layout()
     figure.savefig(HERE / "boundary.png", dpi=120)
 
