@@ -9,6 +9,7 @@ Each run keeps config.json, metrics.jsonl, summary.json; the figure is of the me
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -25,7 +26,8 @@ COLUMNS = {
     "plain GRPO, 100 steps": ("plain-{}", "final"),
     "plain GRPO, equal seconds": ("plain-longer-{}", "final"),
 }
-SHORT = ["base", "ProRL, 100 steps", "plain GRPO, equal seconds"]  # what the project's README shows
+SHORT = ["base", "ProRL, 100 steps", "plain GRPO, equal seconds"]  # what the project's README shows,
+SHOWN = ("4 words", "8 words", "14 words", "20 words")  # of these tiers: the figure has the others
 KEPT = ("config.json", "metrics.jsonl", "summary.json")
 
 
@@ -51,11 +53,11 @@ def cell(values: list[float]) -> str:
     return f"{sum(values) / len(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
-def table(columns: list[str]) -> str:
-    """A row a tier, pass@1 and pass@64 of each column: mean (lowest-highest seed)."""
+def table(columns: list[str], tiers: Sequence[str] = ()) -> str:
+    """A row a tier (all of them where none are named), pass@1 and pass@64 of each column: mean (lowest-highest seed)."""
     heads = [f"{column}: {k}" for column in columns for k in ("pass@1", "pass@64")]
     lines = ["| words | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for tier in summary("prorl-0")["tiers"]:
+    for tier in tiers or summary("prorl-0")["tiers"]:
         cells = [cell(over_seeds(column, tier, k)) for column in columns for k in ("1", "64")]
         lines.append(f"| {tier.split()[0]} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -93,5 +95,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         copy_runs(Path(sys.argv[1]))
     (HERE / "table.md").write_text(table(list(COLUMNS)))
-    (HERE / "table-short.md").write_text(table(SHORT))
+    (HERE / "table-short.md").write_text(table(SHORT, SHOWN))
     draw()
