@@ -54,7 +54,7 @@ def cell(values: list[float]) -> str:
 
 
 def table(columns: list[str], tiers: Sequence[str] = ()) -> str:
-    """A row a tier (all of them where none are named), pass@1 and pass@64 of each column: mean (lowest-highest seed)."""
+    """A row a tier (all where none is named), pass@1 and pass@64 of each column: mean (lowest-highest seed)."""
     heads = [f"{column}: {k}" for column in columns for k in ("pass@1", "pass@64")]
     lines = ["| words | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for tier in tiers or summary("prorl-0")["tiers"]:
