@@ -42,7 +42,7 @@ def paper():
 
 def test_the_paper_s_regression(paper):
     """Figure 1 prints R^2 = 0.879; slope and intercept follow from the same 37 points."""
-    rows = sections.regime_rows(paper, paper.points)
+    rows = sections.regimes.regime_rows(paper, paper.points)
     line = regimes.regression(np.array([r["base"] for r in rows]), np.array([r["gain"] for r in rows]))
     assert len(rows) == 37
     assert [round(v, 3) for v in line] == [-0.978, 0.896, 0.879]
@@ -52,8 +52,8 @@ def test_the_paper_s_regression(paper):
 def test_the_paper_s_regimes(paper, monkeypatch, step):
     """Its nine examples come out as it sorts them, and not only at the threshold that was chosen."""
     monkeypatch.setattr(regimes, "STEP", step)
-    found = {row["unit"].set: row["regime"] for row in sections.regime_rows(paper, paper.units)}
-    assert {name: found[name] for name in sections.PAPER_REGIMES} == sections.PAPER_REGIMES
+    found = {row["unit"].set: row["regime"] for row in sections.regimes.regime_rows(paper, paper.units)}
+    assert {name: found[name] for name in sections.regimes.PAPER_REGIMES} == sections.regimes.PAPER_REGIMES
 
 
 def test_without_an_intermediate_model_there_is_no_plateau():
@@ -91,9 +91,9 @@ def test_what_nobody_solved_is_not_clear():
     nothing = np.zeros((6, 1))
     unit = sources.Unit("six", None, [1], {"base": np.zeros(1), "final": np.zeros(1)}, 1, np.arange(6),
                         per_prompt={"base": nothing, "final": nothing})  # fmt: skip
-    (row,) = sections.regime_rows(sources.Source("", ["base", "final"], [unit]), [unit])
+    (row,) = sections.regimes.regime_rows(sources.Source("", ["base", "final"], [unit]), [unit])
     assert row["regime"] == "diminish"
-    assert not sections.is_clear(row)
+    assert not sections.regimes.is_clear(row)
 
 
 def simplex(parts: int, total: int):
@@ -145,12 +145,6 @@ def test_exact_bounds_on_a_solve_rate():
     for p in np.linspace(0.01, 0.99, 25):  # the promise itself: the rate is below its upper bound 95 times in 100
         mass = [math.comb(12, c) * p**c * (1 - p) ** (12 - c) for c in range(13)]
         assert sum(m for c, m in enumerate(mass) if curves.rate_bound(c, 12, "upper") >= p) >= 0.95
-
-
-def test_density_keeps_its_mass_inside():
-    grid = np.linspace(0, 1, 2001)
-    for values in (np.zeros(9), np.array([0, 0, 0, 1.0]), np.random.default_rng(0).beta(2, 5, 50)):
-        assert np.trapezoid(curves.density(values, grid), grid) == pytest.approx(1, abs=1e-3)
 
 
 # ------------------------------------------------------------------ creativity
@@ -343,7 +337,7 @@ def test_newly_solvable_and_lost(tmp_path):
 
 def test_validation_has_the_ks_that_are_there():
     rows = [{"step": 0, "score": 0.1}, {"step": 5, "score": 0.2, "pass@k": {"1": 0.2, "16": 0.6}}]
-    lines = sections.validation_lines(rows)
+    lines = sections.training.validation_lines(rows)
     assert lines == {"pass@1": ([0, 5], [0.1, 0.2]), "pass@16": ([5], [0.6])}
 
 
