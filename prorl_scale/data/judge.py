@@ -198,7 +198,7 @@ def wants_option(task: Task) -> bool:
 
 def _box_in_the_problem(task: Task) -> bool:
     """A box that holds something: the solution has slipped into the problem.  An empty one shows where to answer."""
-    content = re.sub(r"\\(?:text|phantom|q?quad|hspace)", "", last_boxed(task.question) or "")
+    content = re.sub(r"\\h?phantom\{[^{}]*\}|\\(?:text|q?quad|hspace)", "", last_boxed(task.question) or "")
     return bool(re.search(r"[0-9]|\\frac|\\sqrt|[A-Za-z]{2}", content))
 
 
@@ -208,8 +208,8 @@ _PICTURE = (
 )
 _FIGURE = _any(
     r"\bfig(?:ures?|s?\.)?[\s~(]*[0-9]+",
-    r"\b(?:in|from|on|see|by|using|consider|per) (?:the|this|these|our) (?:\w+ ){0,2}?"
-    r"(?:figures?|diagrams?|illustration|sketch|photo(?:graph)?)\b",
+    r"\b(?:in|from|on|see|by|using|consider|per) (?:the|this|these|our) (?:\w+ ){0,2}?(?:figures?|diagrams?|sketch)\b",
+    r"\b(?:in|from|see) figures?\b(?! (?:skat|eight|of))",  # whose number was lost
     rf"\b{_PICTURE},? (?:(?:is|are|as|given|drawn|depicted|pictured) )*"
     r"(?:shown|shows|below|above|provided|depicted|attached|(?:at|to|on) (?:the )?(?:right|left))\b",
     r"\b(?:shown|pictured|depicted|illustrated|drawn|sketched|indicated|labell?ed) (?:in|on) the "
@@ -218,13 +218,18 @@ _FIGURE = _any(
     r"\b(?:pictured|depicted) (?:below|above|here)\b",
 )
 
+_ASIDE = _any(r"\((?:fig(?:ure)?s?\.?|eqs?\.?|equations?)[\s~]*\(?[0-9][0-9.\-–]*[a-z]?\)?(?: on page [0-9]+)?\)")
+
 
 def _refers_to_a_figure(task: Task) -> bool:
-    """A figure that is named and not there.  A drawing in code, or a table, may be what is meant."""
+    """A figure that is named and not there.
+
+    A drawing in code, or a table, may be what is meant; what stands in brackets, "(Fig. 5.8)", is said in words too.
+    """
     numbered = re.search(r"\bfig(?:ure|\.)?\s*[0-9]", task.question, re.IGNORECASE)
     if _DRAWING.search(task.question) or (_TABLE.search(task.question) and not numbered):
         return False
-    return bool(_IMAGE.search(task.question) or _FIGURE.search(task.question))
+    return bool(_IMAGE.search(task.question) or _FIGURE.search(_ASIDE.sub(" ", task.question)))
 
 
 _NUMBERED = (
@@ -243,7 +248,7 @@ _HEADING = _any(r"\A\W*(?:exercise|problem|example|question)\W*[0-9][0-9.\-a-z]*
 
 def _refers_elsewhere(task: Task) -> bool:
     """Another exercise, a numbered equation or table of the book that the question was cut from."""
-    question = _HEADING.sub("", task.question)
+    question = _ASIDE.sub(" ", _HEADING.sub("", task.question))
     shown = bool(_TABLE.search(question))
     return any(not (shown and "table" in match[0].lower()) for match in _ELSEWHERE.finditer(question))
 

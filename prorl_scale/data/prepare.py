@@ -20,11 +20,11 @@ import pyarrow.parquet as parquet
 from tqdm import tqdm
 
 from prorl_lab.errors import UserError
-from prorl_scale.rewards import Pool
+from prorl_scale.rewards import Pool, Verdict
 
 from . import judge
 from .contamination import Index, evaluation_texts, plain
-from .sources import SOURCES, TASKS, Dropped, Row, puzzles, records, row
+from .sources import SOURCES, TASKS, Check, Dropped, Row, puzzles, records, row
 
 FORM = 2  # of rows and of what judges them: higher than that of a part on disk, the part is made again
 EXAMPLES = 3  # of each reason, written beside the manifest for a person to look at
@@ -185,19 +185,31 @@ def _once(made: Iterable[Row], tally: Tally) -> list[Row]:
 
 
 def _checked(made: list[Row], pool: Pool, tally: Tally) -> list[Row]:
-    """The rows whose reference the verifier takes, and whose checks it passes."""
-    items = [(one, check) for one in made for check in one.checks]
-    verdicts = pool.verify((one.domain, check.response, one.reference) for one, check in items)
-    failed: dict[str, str] = {}
-    for (one, check), verdict in zip(items, verdicts, strict=True):
-        if verdict.status in ("error", "timeout"):
-            failed.setdefault(one.id, "the verifier does not take the reference")
-        elif not check.low <= verdict.score < check.below:
-            failed.setdefault(one.id, check.reason)
+    """The rows whose reference the verifier takes, and whose checks it passes.
+
+    Many rows share a short answer, so each pair of an answer and a reference is verified once.
+    """
+    items = {_item(one, check): (one.domain, check.response, one.reference) for one in made for check in one.checks}
+    verdicts = dict(zip(items, pool.verify(items.values()), strict=True))
+    kept = []
     for one in made:
-        if one.id in failed:
-            tally.drop_row(failed[one.id], one)
-    return [one for one in made if one.id not in failed]
+        if failed := next(filter(None, (_failure(verdicts[_item(one, check)], check) for check in one.checks)), None):
+            tally.drop_row(failed, one)
+        else:
+            kept.append(one)
+    return kept
+
+
+def _item(one: Row, check: Check) -> tuple:
+    """What a verdict depends on; the tests of a program are its row's own."""
+    return check.response, str(one.reference["answer"]) if "answer" in one.reference else one.id
+
+
+def _failure(verdict: Verdict, check: Check) -> str | None:
+    """Why a verdict drops the row, if it does."""
+    if verdict.status in ("error", "timeout"):
+        return "the verifier does not take the reference"
+    return None if check.low <= verdict.score < check.below else check.reason
 
 
 def _clean(made: list[Row], index: Index, tally: Tally, runs: bool = True) -> tuple[list[Row], list[dict[str, str]]]:

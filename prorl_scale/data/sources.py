@@ -241,13 +241,13 @@ def _refusals(answer: str) -> list[Check]:
 
 
 def _settled(checks: list[Check], answer: str) -> list[Check]:
-    """The checks less those that compare plain integers, which needs no verifier: most answers are integers.
+    """The checks less those that compare plain numbers, which needs no verifier: most answers are numbers.
 
     Raises Dropped where one fails.
     """
-    value, left = _integer(answer), []
+    value, left = _number(answer), []
     for check in checks:
-        theirs = _integer(check.response.removeprefix("\\boxed{").removesuffix("}"))
+        theirs = _number(check.response.removeprefix("\\boxed{").removesuffix("}"))
         if value is None or theirs is None:
             left.append(check)
         elif not check.low <= float(value == theirs) < check.below:
@@ -255,8 +255,22 @@ def _settled(checks: list[Check], answer: str) -> list[Check]:
     return left
 
 
-def _integer(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text.strip("$ ")) else None
+_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?[0-9]{1,15})\}\{([0-9]{1,15})\}")
+
+
+def _number(text: str) -> Fraction | None:
+    r"""The value of an integer, a decimal or a fraction of integers; None for anything else.
+
+    >>> _number("-012"), _number(r"\frac{3}{6}"), _number("0.50"), _number("2x")
+    (Fraction(-12, 1), Fraction(1, 2), Fraction(1, 2), None)
+    """
+    text = text.strip("$ ")
+    if re.fullmatch(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", text):
+        return Fraction(text)
+    found = _FRACTION.fullmatch(text)
+    if found is None or int(found[3]) == 0:
+        return None
+    return Fraction(int(found[2]), int(found[3])) * (-1 if found[1] else 1)
 
 
 def _code(record: dict[str, Any]) -> Parts:
@@ -328,10 +342,15 @@ _UNIT_COMMAND = (
 _EXPONENT = r"\^\s*(?:\{\s*[-+−]?\s*[0-9]*\s*(?:\\circ)?\s*\}|[-+−]?[0-9]|\\circ)"
 _UNIT = rf"(?:[A-Za-z~{{}}/·%°$\s.,;)\]µΩÅ&]|{_UNIT_COMMAND}|{_EXPONENT})"  # what may stand behind a value
 _VALUE = re.compile(rf"(?:=|\\approx|\\simeq|\\cong|\\doteq|≈|≃)\s*\{{*\s*({_NUMBER})(?![0-9.])({_UNIT}{{0,120}})$")
-_CLOSER = re.compile(
-    r"(?:\$\$?|\\\]|\\\)|\\end\{[a-z*]+\}|[.,;]|\\tag\{[^{}]*\}|\\(?:quad|qquad|square|blacksquare)|\\hfill|\*\*|\s)+$"
+_CLOSER = re.compile(  # of a display or a sentence
+    r"(?:\$\$?|\\\]|\\\)|\\end\{[a-z*]+\}|[.,;]|\\tag\{[^{}]*\}|\\(?:q?quad|hfill|(?:black)?square)|"
+    r"\\text\s*\{\s*\(?(?:Answer|Ans\.?)\)?\s*\}|\((?:Answer|Ans\.?)\)|\*\*|\s)+$",
+    re.IGNORECASE,
 )
-_REMARK = re.compile(r"(?:^|,\s*)(?:where|here|since|because|note|using|with|in which|recall|as|for)\b.*$", re.I)
+_REMARK = re.compile(  # behind an answer, or in brackets: where it comes from
+    r"(?:^|,\s*|\()(?:where|here|since|because|note|notice|using|with|in which|recall|as|for|taking|assuming)\b.*$",
+    re.I,
+)
 
 
 def final_answer(text: str) -> str | None:
@@ -370,6 +389,8 @@ def _last_line(text: str) -> str:
 def _another_value(before: str) -> bool:
     """Whether the text before the last `=` ends a statement about another quantity: `x = 3, y`."""
     earlier, comma, quantity = before.rpartition(",") if "," in before else before.rpartition(" and ")
+    if re.match(r"\s*(?:which|so|thus|hence|giving|therefore|then|that|or|i\.e\.)\b", quantity):
+        return False
     return bool(comma) and "=" not in quantity and re.search(rf"=\s*{_NUMBER}{_UNIT}*$", earlier) is not None
 
 
