@@ -59,6 +59,8 @@ UNFIT = {
         ("stem", "For the network of Fig. 3.4, find the current.", "7"),
         ("stem", "The beam in Figure carries 3 kN. Find the reaction at A.", "7"),
         ("stem", "From the accompanying graph, estimate the rate.", "7"),
+        ("math", "The graph of $y = f(x)$ is shown. Find $f(2)$.", "7"),
+        ("stem", "A rope hangs from a hook as shown above. Find its tension.", "7"),
         ("stem", r"In Figure 2, \begin{tabular}{c}1\end{tabular} find x.", "7"),
     ],
     "refers to another exercise": [
@@ -67,11 +69,13 @@ UNFIT = {
         ("stem", "Find the pressure in the previous problem at 300 K.", "7"),
         ("stem", "Evaluate Eq. (4.12) for a hydrogen atom.", "7"),
         ("stem", "For the gas of Problem 12, find the work.", "7"),
+        ("math", "In the preceding problems let n = 8. What is the probability?", "7"),
         ("math", "Solve the example above for n = 5.", "7"),
     ],
     "asks for a proof": [
         ("math", "Let n be odd. Prove that n^2 - 1 is divisible by 8.", "8"),
         ("stem", "Show that the group is abelian.", "7"),
+        ("math", "Prove that the number of subsets of n things is a power of 2.", "2"),
         ("stem", "A laser is red. Explain why it is so.", "7"),
         ("stem", "(a) Sketch the density of states.", "7"),
     ],
@@ -82,6 +86,9 @@ UNFIT = {
         ("stem", "A ball falls.\na) Find its speed.\nb) What is its energy?", "7"),
         ("stem", "A ball falls.\n1. What is its speed?\n2. What is its energy?", "7"),
         ("math", "Let f be a function. (1) Find f(0); (2) If f(1)=2, find f(2).", "7"),
+        ("stem", "Calculate (a) the mass, (b) the volume and (c) the density of the ball.", "7"),
+        ("stem", "For each function find its maximum. (a) f(x) = 3x (b) f(x) = -x on [0, 1]", "7"),
+        ("stem", "A ball rolls 3 m. How long does it roll? Does its speed change?", "7"),
         ("stem", "Part A: Find the speed. Part B: Find the energy.", "7"),
     ],
 }
@@ -114,6 +121,8 @@ FIT = [  # (domain, question, answer): none of these is unfit, though each looks
     ("math", "f has these properties: (1) its maximum is 5. (2) it is even. What is the value of f(0)?", "5"),
     ("math", "(1) Find f(0); (2) find f(2).", "3, 4"),
     ("stem", "Which is it? (a) iron (b) gallium (c) lead", "B"),
+    ("stem", "The value of x is: (a) 3 (b) 4 (c) 5", "C"),
+    ("stem", "What is a gas? That is the question here. How many moles are in 22.4 l?", "1"),
     ("stem", "What is the speed of a ball after 3 s? Give your answer in m/s.", "30"),
 ]
 
@@ -161,6 +170,7 @@ FIT_CODE = [
     "A museum has an interactive wall with n buttons. Print how many are lit.",
     "The function f(x) is defined as below. Print f(n).",
     "Find all mistakes and print their number; any line may hold some.",
+    "Return the empty string if you didn't\n        find any vowel, else the vowel.",
     "There are many different ways to pay. Print their number modulo 7.",
 ]
 

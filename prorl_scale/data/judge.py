@@ -214,6 +214,7 @@ _FIGURE = _any(
     r"(?:shown|shows|below|above|provided|depicted|attached|(?:at|to|on) (?:the )?(?:right|left))\b",
     r"\b(?:shown|pictured|depicted|illustrated|drawn|sketched|indicated|labell?ed) (?:in|on) the "
     rf"(?:\w+ )?{_PICTURE}\b",
+    r"\bgraphs? of [^.?]{0,80}\b(?:is|are) shown\b|\bas (?:shown|pictured|drawn|depicted) (?:below|above)\b",
     r"\bthe (?:accompanying|adjoining|attached) \w+",
     r"\b(?:pictured|depicted) (?:below|above|here)\b",
 )
@@ -240,7 +241,7 @@ _ELSEWHERE = _any(
     rf"\b(?:repeat|see|in|of|from|by|use|using|with|to|and|for|do|consider|redo|solve|under|per) {_NUMBERED}"
     r"[\s~]*\(?[0-9]+(?:[.\-–][0-9]+)*[a-z]?\)?",
     r"\b(?:exercise|problem|eqs?\.?|equations?|table)[\s~]*\(?[0-9]+[.\-–][0-9]+",
-    r"\b(?:previous|preceding|foregoing|earlier|last|above) (?:exercise|problem|question|example|section)\b",
+    r"\b(?:previous|preceding|foregoing|earlier|last|above) (?:exercise|problem|question|example|section)s?\b",
     r"\b(?:exercise|problem|example|question) (?:above|before)\b",
 )
 _HEADING = _any(r"\A\W*(?:exercise|problem|example|question)\W*[0-9][0-9.\-a-z]*[.:)\s]", r"\bfor example\b")
@@ -255,7 +256,7 @@ def _refers_elsewhere(task: Task) -> bool:
 
 _BEGIN = r"(?:\A|[.;:,)\n?]\s*|\bto |\band |\bthen |\bplease )"
 _TOLD_TO_SHOW = _any(rf"{_BEGIN}(?:prove|show|demonstrate|justify|explain|describe|discuss|sketch|draw|plot)\b")
-_ASKED = _any(rf"{_BEGIN}(?:{_ASK})\b(?! that)", r"\?", r"\b(?:what|how (?:many|much)|the (?:value|number) of)\b")
+_ASKED = _any(rf"{_BEGIN}(?:{_ASK})\b(?! that)", r"\?", r"\b(?:what|how (?:many|much))\b")
 
 
 def _asks_for_a_proof(task: Task) -> bool:
@@ -276,6 +277,11 @@ _CONDITIONS = _any(
     r"\b(?:conditions?|propert(?:y|ies)|such that|satisf\w+|true that|given|statements?|rules?|if|with|where|whose)\b"
 )
 _ASK_BEFORE = _any(rf"\b(?:{_ORDER}|what (?:is|are)|how (?:many|much|far|long|fast))\b(?P<what>[^?]{{0,90}})$")
+_TWO_QUESTIONS = _any(
+    r"\b(?:what|how|which|where|when)\b[^?.]*\? "
+    r"(?:and |also, )?(?:what|how|which|where|does|do|is|are|will|why) [^?]*\?"
+)
+_FOR_EACH = _any(r"\bfor each (?:of )?(?:the )?(?:following )?[^?]{0,120}$")
 _ASK_WITHIN = _any(
     r"\?",
     rf"(?:\A\W*|[.;,:] )(?:if [^.]*, |now |then |hence |and |also )?(?:{_ORDER}|prove|show|sketch|draw|explain|plot)\b",
@@ -290,7 +296,8 @@ def _several_parts(task: Task) -> bool:
     if wants_letter(task) or any(re.search(r"[,;]|\band\b|\(b\)|\(2\)|\(ii\)", answer) for answer in answers(task)):
         return False
     question = without_drawings(task.question)
-    return any(_asks_in_parts(question, marks) for marks in _MARKS)
+    unmarked = task.domain == "stem" and _TWO_QUESTIONS.search(question) and not options(question)
+    return bool(unmarked) or any(_asks_in_parts(question, marks) for marks in _MARKS)
 
 
 def _asks_in_parts(question: str, marks: list[str]) -> bool:
@@ -303,7 +310,11 @@ def _asks_in_parts(question: str, marks: list[str]) -> bool:
     if len(places) < 2:
         return False
     before = _ASK_BEFORE.search(re.split(r"[.?!]\s", question[: places[0].start()])[-1])
-    if before and not _CONDITIONS.search(before["what"]) and not options(question):
+    if before and not _CONDITIONS.search(before["what"]):
+        at_once = len(before["what"].strip()) <= 12  # Calculate (a) the mass, (b) the volume
+        if at_once or not options(question):
+            return True
+    if _FOR_EACH.search(question[: places[0].start()]) and not options(question):
         return True
     ends = [match.start() for match in places[1:]] + [len(question)]
     parts = [question[match.end() : end] for match, end in zip(places, ends, strict=True)]
@@ -316,7 +327,7 @@ _TELL = r"(?:print|output|return|find|write|give|report|choose|construct|display
 _MANY = r"(?:several|multiple|many|more than one|different|various)"
 _TAKEN = r"(?:accepted|acceptable|allowed|fine|considered|correct|valid|ok(?:ay)?|printed|output|returned)"
 _SEVERAL_OUTPUTS = _any(
-    rf"\b{_TELL} (?:out )?(?:(?:the|one|them|it) )?any(?:one)?\b"
+    rf"(?<!n't\s)(?<!not\s)\b{_TELL} (?:out )?(?:(?:the|one|them|it) )?any(?:one)?\b"
     r"(?! (?:extra|additional|other|more|prompt|debug|text|spaces?|trailing|leading|message|further|result|case)\b)",
     rf"\bany (?:one )?of (?:them|these|those|the) [^.]{{0,60}}\b{_TAKEN}\b",
     rf"\bany (?:(?:valid|correct|possible|suitable|optimal|such|appropriate) )*"
@@ -345,7 +356,7 @@ _STANDARD = _any(r"\bfrom (?:the )?(?:standard input|stdin)\b", r"\bto (?:the )?
 
 def _several_outputs(task: Task) -> bool:
     """The statement accepts more than one output, and the tests hold one."""
-    return bool(_SEVERAL_OUTPUTS.search(task.question))
+    return bool(_SEVERAL_OUTPUTS.search(" ".join(task.question.split())))  # so that the look-behinds see one space
 
 
 def _interactive(task: Task) -> bool:

@@ -342,8 +342,9 @@ _UNIT_COMMAND = (
 _EXPONENT = r"\^\s*(?:\{\s*[-+−]?\s*[0-9]*\s*(?:\\circ)?\s*\}|[-+−]?[0-9]|\\circ)"
 _UNIT = rf"(?:[A-Za-z~{{}}/·%°$\s.,;)\]µΩÅ&]|{_UNIT_COMMAND}|{_EXPONENT})"  # what may stand behind a value
 _VALUE = re.compile(rf"(?:=|\\approx|\\simeq|\\cong|\\doteq|≈|≃)\s*\{{*\s*({_NUMBER})(?![0-9.])({_UNIT}{{0,120}})$")
+_BARE_VALUE = re.compile(rf"({_NUMBER})({_UNIT}{{0,60}})")
 _CLOSER = re.compile(  # of a display or a sentence
-    r"(?:\$\$?|\\\]|\\\)|\\end\{[a-z*]+\}|[.,;]|\\tag\{[^{}]*\}|\\(?:q?quad|hfill|(?:black)?square)|"
+    r"(?:\$\$?|\\\\|\\\]|\\\)|\\end\{[a-z*]+\}|[.,;]|\\tag\{[^{}]*\}|\\(?:q?quad|hfill|(?:black)?square)|"
     r"\\text\s*\{\s*\(?(?:Answer|Ans\.?)\)?\s*\}|\((?:Answer|Ans\.?)\)|\*\*|\s)+$",
     re.IGNORECASE,
 )
@@ -369,29 +370,27 @@ def final_answer(text: str) -> str | None:
     last = _last_line(text)
     if choice := re.search(r"(?:answer|option|choice)(?: is|:)?\s*\(?([A-J])\)?\W*$", last):
         return choice[1]
-    last = _CLOSER.sub("", last)
+    if bare := _BARE_VALUE.fullmatch(_CLOSER.sub("", text.strip(" $\n"))):
+        return bare[1].strip().rstrip(",")
     found = _VALUE.search(last)
     return None if found is None or _another_value(last[: found.start()]) else found[1].strip().rstrip(",")
 
 
 def _last_line(text: str) -> str:
     """The last line that states something: without the closing of its display, and without remarks behind it."""
-    lines = text.strip().split("\n")
-    while lines:
-        line = lines.pop()
+    for line in reversed(text.strip().split("\n")):
         bare = _CLOSER.sub("", line)
-        kept = _REMARK.sub("", bare).strip(" $,")
-        if kept:
-            return re.split(r"\\\\", line if kept == bare.strip(" $,") else kept)[-1] if bare else line
+        if stated := _CLOSER.sub("", _REMARK.sub("", bare)).strip(" $,"):
+            return stated.split("\\\\")[-1]
     return ""
 
 
 def _another_value(before: str) -> bool:
     """Whether the text before the last `=` ends a statement about another quantity: `x = 3, y`."""
     earlier, comma, quantity = before.rpartition(",") if "," in before else before.rpartition(" and ")
-    if re.match(r"\s*(?:which|so|thus|hence|giving|therefore|then|that|or|i\.e\.)\b", quantity):
+    if "=" in quantity or re.search(r"(?<![\\{a-z])[a-z]{3,}\b", quantity):  # `x = 3, which gives y`
         return False
-    return bool(comma) and "=" not in quantity and re.search(rf"=\s*{_NUMBER}{_UNIT}*$", earlier) is not None
+    return bool(comma) and re.search(rf"=\s*{_NUMBER}{_UNIT}*$", earlier) is not None
 
 
 def _instruction(record: dict[str, Any]) -> Parts:
