@@ -263,10 +263,10 @@ def _exponent(a):
 
 def _power(a, b, setting):
     if isinstance(a, Fraction) and isinstance(b, Fraction) and b.denominator == 1:
-        if a == 0 and b <= 0:
+        if a == 0:
             if b < 0:
                 raise Undefined
-            return Fraction(1)
+            return Fraction(b == 0)
         size = max(abs(a.numerator).bit_length(), a.denominator.bit_length())
         if size <= 1 or size * abs(b) <= MAX_BITS:
             return a**b if size > 1 else Fraction(1) if a > 0 or b % 2 == 0 else Fraction(-1)

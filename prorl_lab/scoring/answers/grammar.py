@@ -120,7 +120,7 @@ class _Parser:
                     factors.append(factor)
             elif self.starts_factor(of_function):
                 token, last = self.peek(), self.tokens[self.at - 1]
-                if token.kind == "number" and last.kind in ("number", "letter"):
+                if token.kind == "number" and last.kind in ("number", "letter", "accent"):
                     raise NotRead("a number behind a number")
                 factors.append(self.power())
             else:
@@ -188,7 +188,7 @@ class _Parser:
         elif token.text in ("-", "+"):
             tree = self.signed()
         else:
-            tree = self.postfix(self.primary())
+            tree = self.postfix(self.scripted())
             if self.text() == "^":  # x^y^z is x^(y^z)
                 upper = self.exponent()
                 tree = ("pow", tree, upper) if upper is not None else ("degree", tree)
@@ -196,6 +196,14 @@ class _Parser:
         return tree
 
     # --- the smallest pieces
+
+    def scripted(self) -> tuple:
+        r"""What stands in a script without braces: x^2\frac12 is no power of a mixed number."""
+        token = self.peek()
+        if token is not None and token.kind == "number" and "e" not in token.text.lower():
+            self.at += 1
+            return ("number", Fraction(token.text), not token.text.isdigit())
+        return self.primary()
 
     def primary(self) -> tuple:
         token = self.peek()
@@ -220,6 +228,8 @@ class _Parser:
                 return ("symbol", self.named(f"{token.text}{{{canonical(token.items)}}}"))
         if token.text in _FENCES or token.text == "|":
             return self.fenced(token.text)
+        if token.text == "." and (repeated := self.repeating("0.")) is not None:
+            return ("number", repeated, False)
         if token.text in FUNCTIONS:
             return self.function(token.text)
         if token.text == r"\infty":
@@ -237,6 +247,8 @@ class _Parser:
         raise NotRead(f"{token.text} in an expression")
 
     def number(self, token: Token) -> tuple:
+        if len(token.text.lower().partition("e")[2]) > 5:  # 1e999999 has a million digits
+            raise NotRead("an exponent out of bounds")
         value = Fraction(token.text)
         decimal = not token.text.isdigit()
         after = self.peek()
@@ -331,7 +343,7 @@ class _Parser:
                 self.at += 1
                 if self.peek() is None:
                     raise NotRead("a logarithm without its base")
-                base = self.primary()
+                base = self.scripted()
             elif power is None:
                 power = self.exponent()
                 if power is None:

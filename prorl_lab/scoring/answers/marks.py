@@ -89,7 +89,6 @@ def stripped(tokens) -> list[Token]:
             ":",
             r"\approx",
             ",",
-            ".",
             r"\therefore",
             r"\implies",
             r"\Rightarrow",
@@ -209,8 +208,7 @@ def unit_splits(tokens, gold: bool):
         unit = units.read(tokens[at:])
         if unit is None or (not certain and not _plain_unit(tokens, at, gold)):
             continue
-        compound = len(tokens) - at > 1
-        yield tokens[:at], unit, certain or (compound and gold and not {"g", "h"} & {t.text for t in tokens[at:]})
+        yield tokens[:at], unit, certain or (gold and not {"g", "h"} & {t.text for t in tokens[at:]})
 
 
 def _plain_unit(tokens, at: int, gold: bool) -> bool:

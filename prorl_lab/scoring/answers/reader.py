@@ -123,8 +123,8 @@ class _Reader:
         if len(parts) == 1:
             return None
         items = [part for part in parts if part]  # ", and" leaves an empty one
-        if len(items) > MAX_ITEMS:
-            raise NotRead("a list too long")
+        if not items or len(items) > MAX_ITEMS:
+            raise NotRead("a list of nothing" if not items else "a list too long")
         values = tuple(self.value(part, depth + 1) for part in items)
         if values[0].name:  # x = 1, 2
             values = tuple(replace(v, name=v.name or values[0].name) for v in values)

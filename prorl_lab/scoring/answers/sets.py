@@ -29,8 +29,9 @@ WHOLE = [Piece(-INFINITY, False, INFINITY, False)]
 def of(value: Value) -> list[Piece] | None:
     """The set that a value stands for; None if it is none, or not of real numbers."""
     try:
-        pieces = _pieces(value)
-        return None if pieces is None else _normal(pieces)
+        with mpmath.workdps(evaluate.LOW):
+            pieces = _pieces(value)
+            return None if pieces is None else _normal(pieces)
     except (NotRead, evaluate.Undefined):
         return None
 
@@ -82,8 +83,7 @@ def _pieces(value: Value) -> list[Piece] | None:
 
 def _end(tree: tuple) -> mpmath.mpf | None:
     found = evaluate.real(tree)
-    with mpmath.workdps(evaluate.LOW):
-        return None if found is None else evaluate.to_float(found)
+    return None if found is None else evaluate.to_float(found)
 
 
 def _solution(relation: Relation) -> list[Piece] | None:
@@ -122,8 +122,7 @@ def _half_line(left: tuple, sign: str, right: tuple, name: str) -> list[Piece] |
     slope = values[1] - values[0]
     if not equal(values[2] - values[0], 3 * slope) or equal(slope, Fraction(0)):
         return None
-    with mpmath.workdps(evaluate.LOW):
-        bound = evaluate.to_float(-values[0] / slope)
+    bound = evaluate.to_float(-values[0] / slope)
     if sign == r"\ne":
         return [Piece(-INFINITY, False, bound, False), Piece(bound, False, INFINITY, False)]
     included = sign in (r"\le", r"\ge")

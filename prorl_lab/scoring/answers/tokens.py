@@ -40,7 +40,7 @@ def tokenize(text: str) -> list[Token]:
     r"""The tokens of an answer.  Raises NotRead for braces that do not match or lie too deep.
 
     >>> [t.text for t in tokenize(r"x²+\text{ or }90°")]
-    ['x', '^', '', '+', 'or', '^', '\\circ']
+    ['x', '^', '', '+', 'or', '90', '^', '\\circ']
     """
     return _rewrite(_nest(_pieces(_plain(text))), upright=False)
 
@@ -157,6 +157,8 @@ def _rewrite(pieces, upright: bool) -> list[Token]:
                 style = item.items[:1] and item.items[0].text in notation.STYLES
                 if style and not (out and out[-1].text in ("^", "_")):  # {\rm cm}
                     out += _spliced(inner, blank, flat=True)
+                elif len(inner) == 1 and inner[0].text == r"\circ":
+                    out += inner
                 elif inner:
                     out.append(Token("group", "", blank, upright, tuple(inner)))
             case "letters":
@@ -287,8 +289,8 @@ def _letters(run: str, upright: bool, blank: bool, alone: bool) -> list[Token]:
 def canonical(tokens) -> str:
     r"""One text for all spellings of the same tokens: no fonts, no braces around one token, blanks where they count.
 
-    >>> canonical(tokenize(r"x^{2}\left(\text{cm}\right)")), canonical(tokenize("1 1/4")), canonical(tokenize("no way"))
-    ('x^2(cm)', '1 1/4', 'no way')
+    >>> [canonical(tokenize(text)) for text in (r"x^{2}\left(\text{cm}\right)", "1 1/4", "no root")]
+    ['x^2(cm)', '1 1/4', 'no root']
     """
     out: list[str] = []
     last = None

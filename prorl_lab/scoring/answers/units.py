@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from .notation import words
-from .tokens import NotRead, canonical
+from .tokens import NotRead, Token, canonical
 
 
 class Unit(NamedTuple):
@@ -85,9 +85,10 @@ _PREFIXES = {
     "pico": -12, "nano": -9, "micro": -6, "milli": -3, "centi": -2, "deci": -1, "hecto": 2, "kilo": 3, "mega": 6,
     "giga": 9, "tera": 12,
 }  # fmt: skip
-_WILD = frozenset(
-    {"unit", "units", "squareunits", "cubicunits", "squnits", "sq.units", "square units", "cubic units", "sq units"}
-)
+_UNNAMED = {  # "5 square units" is 5 of whatever squares the question speaks of
+    "unit": 1, "units": 1, "squareunits": 2, "square units": 2, "sq units": 2, "sq.units": 2, "units^2": 2,
+    "cubicunits": 3, "cubic units": 3, "units^3": 3,
+}  # fmt: skip
 
 # Behind a number they change its value or its sense, so they are no unit.
 _NO_UNITS = words(
@@ -147,8 +148,8 @@ PLAIN_LETTERS = frozenset("mskNJWVKACLT")
 def read(tokens) -> Unit | None:
     """The unit that these tokens are, from the first to the last; else None."""
     name = canonical(tokens).strip(" .")
-    if name.lower() in _WILD:
-        return Unit(name, dimension=())
+    if name.lower() in _UNNAMED:
+        return Unit(name, dimension=(("unit", _UNNAMED[name.lower()]),))
     try:
         factor, dimension = _Product(tokens).read()
         return Unit(name, factor, tuple(sorted((base, n) for base, n in dimension.items() if n)))
@@ -231,6 +232,10 @@ class _Product:
             self.at += 1
         elif text == "Omega":
             text = "ohm"
+        else:
+            while token.kind == "letter" and self.at < len(self.tokens) and _continues(self.tokens[self.at]):  # mJ
+                text += self.text()
+                self.at += 1
         unit = KNOWN.get(text) or (KNOWN.get(text.lower()) if len(text) > 3 else None)
         if unit is None:
             raise NotRead("no unit")
@@ -250,10 +255,16 @@ class _Product:
         return int(found)
 
 
+def _continues(token: Token) -> bool:
+    """Whether a letter belongs to the name before it: plain text has letters one by one."""
+    return token.kind == "letter" and not token.blank and not token.upright
+
+
 def same(a: Unit, b: Unit) -> bool | Fraction:
     """The factor by which a number in `b` is multiplied to be one in `a`; False if they measure other things."""
-    if () in (a.dimension, b.dimension):  # "units", whichever they are
-        return Fraction(1)
+    for one, other in ((a, b), (b, a)):
+        if one.dimension and one.dimension[0][0] == "unit" and other.dimension == (("m", one.dimension[0][1]),):
+            return Fraction(1)
     if a.dimension is not None and a.dimension == b.dimension:
         return b.factor / a.factor
     plain = [unit.name.lower().removesuffix("s") for unit in (a, b)]
