@@ -8,8 +8,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers.models.llama.modeling_llama import LlamaMLP
 
-from prorl_lab import models
+import prorl_mini as mini
+from prorl_lab import models, probe
 from prorl_lab.errors import UserError
 
 SIZE = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -82,3 +84,98 @@ def test_a_quantized_folder_is_refused_in_one_sentence(tmp_path):
     config.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="quantized"):
         load(tmp_path)
+
+
+# ---------------------------------------------------------------- one log-prob, whoever computes it
+
+
+def draw(count, seed):
+    return torch.randint(4, 48, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def long_samples():
+    """Rows of 40, 17 and 43 tokens; the first two share their prompt, the third's is longer than any border below."""
+    return [
+        mini.Sample(draw(9, 1), draw(31, 2)),
+        mini.Sample(draw(9, 1), draw(8, 3)),
+        mini.Sample(draw(22, 4), draw(21, 5)),
+    ]
+
+
+@torch.no_grad()
+def alone(model, samples):
+    """Each answer's log-probs by the model's own forward pass over its row, its attention written out."""
+    model.set_attn_implementation("eager")
+    rows = [torch.tensor([s.prompt + s.answer]) for s in samples]
+    return [
+        mini.token_logprobs(model(input_ids=ids).logits[:, :-1], ids[:, 1:], 1.2)[0, len(s.prompt) - 1 :]
+        for ids, s in zip(rows, samples, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------- training mode is no other model
+
+RANDOM = {
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "seed_oss": {"residual_dropout": 0.1, "attention_dropout": 0.1},
+    "xglm": {"d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4},
+    "gpt_bigcode": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128},
+    "mixtral": {"router_jitter_noise": 0.1, "num_local_experts": 4},
+}
+
+
+@pytest.mark.parametrize(("kind", "settings"), RANDOM.items(), ids=RANDOM)
+def test_nothing_is_random_in_training_mode(tmp_path, kind, settings):
+    make(tmp_path, kind, **settings)
+    policy, _ = load(tmp_path, gradient_checkpointing=True)
+    batch = mini.make_batch(long_samples(), "cpu")
+    with torch.no_grad():
+        sampled, trained, again = (
+            mini.answer_logprobs(policy.train(mode), batch, 1.2)[0] for mode in (False, True, True)
+        )
+    assert torch.equal(trained, again)
+    torch.testing.assert_close(trained, sampled, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_that_no_setting_turns_off_is_refused(tmp_path, monkeypatch):
+    make(tmp_path)
+    forward = LlamaMLP.forward
+
+    def noisy(self, x):
+        return torch.nn.functional.dropout(forward(self, x), 0.1, self.training)
+
+    monkeypatch.setattr(LlamaMLP, "forward", noisy)
+    with pytest.raises(UserError, match="two passes in training mode"):
+        load(tmp_path)
+
+
+# ---------------------------------------------------------------- served, or refused at the door
+
+HYBRID = {
+    "qwen3_5_text": {"head_dim": 8, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+                     "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+    "mamba": {"state_size": 8},
+    "jamba": {"num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8},
+    "llama4_text": {"head_dim": 8, "intermediate_size_mlp": 48, "num_local_experts": 2, "attention_chunk_size": 7},
+    "bert": {"is_decoder": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "settings"), HYBRID.items(), ids=HYBRID)
+def test_what_the_rollout_can_not_use_is_refused_in_one_sentence(tmp_path, kind, settings):
+    make(tmp_path, kind, **settings)
+    with pytest.raises(UserError, match="can't be trained here"):
+        load(tmp_path)
+
+
+def test_a_config_that_passed_is_not_tried_again(tmp_path, monkeypatch):
+    make(tmp_path / "model")
+    tried = []
+    monkeypatch.setattr(probe, "copy_of", lambda config, copy_of=probe.copy_of: tried.append(1) or copy_of(config))
+    for _ in range(2):
+        load(tmp_path / "model", base_cache=str(tmp_path))
+    assert len(tried) == 1
+    make(tmp_path / "other", rms_norm_eps=1e-5)
+    load(tmp_path / "other", base_cache=str(tmp_path))
+    assert len(tried) == 2
