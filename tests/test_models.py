@@ -13,6 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 import prorl_mini as mini
 from prorl_lab import models, probe
 from prorl_lab.errors import UserError
+from prorl_scale import policy as scale_policy
+from prorl_scale.batch import pack
 
 SIZE = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": 1, "eos_token_id": 2,
@@ -111,6 +113,85 @@ def alone(model, samples):
         mini.token_logprobs(model(input_ids=ids).logits[:, :-1], ids[:, 1:], 1.2)[0, len(s.prompt) - 1 :]
         for ids, s in zip(rows, samples, strict=True)
     ]
+
+
+ROPE = {"rope_theta": 1e4}
+NARROW = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+MIXED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 7, **NARROW}
+BORDERS = {
+    "mistral: no layer types": ("mistral", {"sliding_window": 7}),
+    "mixtral: window and experts": ("mixtral", {"sliding_window": 7, "num_local_experts": 4}),
+    "phi3": ("phi3", {"sliding_window": 7}),
+    "starcoder2": ("starcoder2", {"sliding_window": 7}),
+    "qwen2: one layer": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
+    ),
+    "olmo3": ("olmo3", MIXED),
+    "gemma2: both caps": (
+        "gemma2",
+        {**MIXED, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": 8},
+    ),
+    "gemma3": ("gemma3_text", {**MIXED, "query_pre_attn_scalar": 8}),
+    "gpt_oss: sinks": ("gpt_oss", {**MIXED, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "granite: scaled logits": ("granite", {"logits_scaling": 3.0, "attention_multiplier": 0.3}),
+    "phi: a head with a bias": ("phi", {}),
+}
+
+
+@pytest.mark.parametrize(("kind", "settings"), BORDERS.values(), ids=BORDERS)
+def test_rows_beyond_every_border_have_one_logprob(tmp_path, kind, settings):
+    """In one padded batch of mini, with prompts read once, in training mode, and packed as prorl_scale does it."""
+    want = alone(make(tmp_path, kind, **settings), long_samples())
+    policy, _ = load(tmp_path)
+    batch = mini.make_batch(long_samples(), "cpu")
+    for mode in (False, True):
+        padded, _ = mini.answer_logprobs(policy.train(mode), batch, 1.2)
+        for row, ours in zip(padded, want, strict=True):
+            torch.testing.assert_close(row[: len(ours)], ours, rtol=1e-4, atol=1e-4)
+    scale_policy.check_packing(policy.eval())
+    packed = pack(long_samples(), "cpu")
+    for ours, theirs in zip(packed.split(scale_policy.Scorer(policy)(packed, 1.2)[0]), want, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [BORDERS["gemma2: both caps"], BORDERS["phi: a head with a bias"]])
+def test_the_packed_gradient_is_that_of_rows_alone(tmp_path, kind, settings):
+    """Through caps, windows and the bias, in chunks of the head."""
+    make(tmp_path, kind, **settings)
+    policy, _ = load(tmp_path)
+    names = [name for name, _ in policy.named_parameters()]
+
+    def gradient(logp):
+        grads = torch.autograd.grad(logp.sum(), list(policy.parameters()))
+        return dict(zip(names, grads, strict=True))
+
+    want = gradient(mini.answer_logprobs(policy.train(), mini.make_batch(long_samples(), "cpu"), 1.2)[0])
+    scale_policy.check_packing(policy.eval())
+    ours = gradient(scale_policy.Scorer(policy)(pack(long_samples(), "cpu"), 1.2)[0])
+    for name, value in want.items():
+        torch.testing.assert_close(ours[name], value, rtol=2e-3, atol=2e-3 * value.abs().max().item(), msg=name)
+
+
+def test_what_packed_attention_does_not_honour_is_an_error():
+    """The next feature that a model asks of its attention can't be swallowed."""
+    pieces = pack([mini.Sample([1], [2, 3])], "cpu").pieces
+    q = torch.zeros(1, 1, 2, 8)
+    for asked in ({"position_bias": q}, {"dropout": 0.1}, {"is_causal": False}, {"chunk_size": 4}):
+        with pytest.raises(UserError, match="honour"):
+            scale_policy.packed_attention(None, q, q, q, None, pieces=pieces, scaling=1.0, **asked)
+    with pytest.raises(UserError, match="honour"):
+        scale_policy.packed_attention(None, q, q, q, q, pieces=pieces, scaling=1.0)
+    scale_policy.packed_attention(None, q, q, q, None, pieces=pieces, position_ids=q, use_cache=False, s_aux=None)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "falcon", "stablelm"])  # ALiBi, a mask of its own, no keywords handed down
+def test_what_packing_would_change_is_refused_in_one_sentence(tmp_path, kind):
+    more = {"alibi": True, "new_decoder_architecture": False} if kind == "falcon" else {}
+    make(tmp_path, kind, **more)
+    policy, _ = load(tmp_path)
+    with pytest.raises(UserError, match="can't be trained here"):
+        scale_policy.check_packing(policy)
 
 
 # ---------------------------------------------------------------- training mode is no other model
