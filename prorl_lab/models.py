@@ -65,6 +65,7 @@ def read(
         raise UserError(
             f"{asked} is quantized, and its weights can't take small updates: give --model its unquantized original"
         )
+    check_rotary(asked, config, context)
     _without_dropout(config)
     if getattr(config.get_text_config(decoder=True), "attn_logit_softcapping", None):
         config._attn_implementation = "eager"  # transformers 5.19 drops Gemma 2's cap on the way to torch's kernel
@@ -86,6 +87,26 @@ def _unreadable(asked: str, error: Exception) -> UserError:
         f"can't load {asked!r} as a Hugging Face causal language model: give --model a folder with "
         f"config.json, weights and a tokenizer, or a name on the hub ({first_line(error)})"
     )
+
+
+def check_rotary(asked: str, config: Any, context: int | None) -> None:
+    """Refuse rotary factors that a run of `context` tokens (None: not known) can change.
+
+    longrope and dynamic take their factors from the longest row of a batch.  So a sample's log-probs would depend on
+    its neighbours, and keys cached before the change would keep the old factors.
+    """
+    text = config.get_text_config(decoder=True)
+    rope = getattr(text, "rope_parameters", None) or {}
+    for part in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        if not probe.follows_the_longest(part):
+            continue
+        border = part.get("original_max_position_embeddings") or text.max_position_embeddings
+        if not (context and context <= border):
+            raise UserError(
+                f"{asked} has rotary factors that follow the longest of a batch above {border} tokens, so log-probs "
+                "would depend on neighbours: give --max-prompt-tokens and --max-new-tokens that add up to at most "
+                f"{border}, or another model"
+            )
 
 
 def _without_dropout(config: Any) -> None:

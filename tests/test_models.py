@@ -194,6 +194,27 @@ def test_what_packing_would_change_is_refused_in_one_sentence(tmp_path, kind):
         scale_policy.check_packing(policy)
 
 
+# ---------------------------------------------------------------- rotary factors that follow the longest row
+
+LONGROPE = {**ROPE, "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0],
+            "original_max_position_embeddings": 24}  # fmt: skip
+DYNAMIC = {**ROPE, "rope_type": "dynamic", "factor": 2.0}
+
+
+@pytest.mark.parametrize(("kind", "rope"), [("phi3", LONGROPE), ("llama", DYNAMIC), ("qwen2", DYNAMIC)])
+def test_factors_that_follow_the_longest_row_are_refused_unless_the_run_stays_below(tmp_path, kind, rope):
+    border = rope.get("original_max_position_embeddings", 128)
+    model = make(tmp_path, kind, rope_parameters=rope, original_max_position_embeddings=border)
+    with pytest.raises(UserError, match=f"at most {border}"):
+        load(tmp_path)
+    with pytest.raises(UserError, match=f"at most {border}"):
+        load(tmp_path, max_prompt_tokens=border - 8, max_new_tokens=9)
+    policy, _ = load(tmp_path, max_prompt_tokens=border - 8, max_new_tokens=8)
+    samples = [mini.Sample(draw(9, 1), draw(8, 2)), mini.Sample(draw(16, 3), draw(8, 4))]
+    padded, _ = mini.answer_logprobs(policy, mini.make_batch(samples, "cpu"), 1.2)
+    torch.testing.assert_close(padded.detach(), torch.stack(alone(model, samples)), rtol=1e-4, atol=1e-4)
+
+
 # ---------------------------------------------------------------- training mode is no other model
 
 RANDOM = {
