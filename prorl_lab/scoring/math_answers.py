@@ -7,6 +7,7 @@ can't interrupt one long operation on large integers and would report a timeout 
 
 import functools
 import re
+from collections.abc import Callable
 
 import sympy
 from math_verify import parse, verify
@@ -23,6 +24,18 @@ _DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?")
 STEM_TOLERANCE = 1e-2  # relative, between decimals: STEM references are rounded results
 
 
+def _any_alternative(scorer: Callable[[str, dict], tuple[float, str]]) -> Callable[[str, dict], tuple[float, str]]:
+    """A reference may list accepted spellings of its answer: the best verdict of any of them counts."""
+
+    @functools.wraps(scorer)
+    def score(response: str, reference: dict) -> tuple[float, str]:
+        answers = reference["answer"] if isinstance(reference["answer"], list) else [reference["answer"]]
+        return max((scorer(response, {**reference, "answer": answer}) for answer in answers), key=lambda pair: pair[0])
+
+    return score
+
+
+@_any_alternative
 def score_math(response: str, reference: dict) -> tuple[float, str]:
     r"""1 if the last \boxed answer after </think> equals `reference["answer"]`, else 0; and a status."""
     answer = _boxed(response)
@@ -31,6 +44,7 @@ def score_math(response: str, reference: dict) -> tuple[float, str]:
     return _verdict(same_answer(answer, gold(reference)))
 
 
+@_any_alternative
 def score_stem(response: str, reference: dict) -> tuple[float, str]:
     """As `score_math`, but a reference of one letter is a choice, and decimals agree within `STEM_TOLERANCE`."""
     answer, expected = _boxed(response), gold(reference)
