@@ -19,7 +19,7 @@ from prorl_scale.rewards import DOMAINS, Pool, Verdict, verify
 
 REWARDS = "prorl_scale.rewards"
 DOCTESTED = ("prorl_scale.data.sources", "prorl_lab.scoring.expressions", "prorl_lab.scoring.math_answers",
-             f"{REWARDS}.code_answers")  # fmt: skip
+             "prorl_lab.scoring.code_blocks", f"{REWARDS}.code_answers", f"{REWARDS}.inside.values")  # fmt: skip
 RIGHT, WRONG, FORMAT = Verdict(1.0, "ok"), Verdict(0.0, "wrong"), Verdict(0.0, "format")
 
 
