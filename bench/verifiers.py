@@ -4,8 +4,8 @@
     git archive 5fec207 --prefix=old/ | tar x -C /tmp && python bench/verifiers.py --data ... --against /tmp/old
 
 The answers are real where the data folder (as PRORL_TEST_DATA in the tests) has them: MATH-500, HumanEval, IFEval.
-Half of them are right.  Imports happen before the clock starts.  The sides take turns, each in a process of its own, and
-the figure is the ratio of their medians, since a busy machine slows both.
+Half of them are right.  Imports happen before the clock starts.  The sides take turns, each in a process of its own,
+and the figure is the ratio of their medians, since a busy machine slows both.
 """
 
 import gzip
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-
 from measure import machine
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,6 +17,7 @@ class Line:
 
     def __init__(self, fd: int, unsafe: bool):
         self.fd, self.unsafe = fd, unsafe
+        self.held = bytearray()  # messages that go with the next that is sent
         os.set_inheritable(fd, False)
 
     def ready(self, memory: int, processes: int) -> None:
@@ -29,8 +30,14 @@ class Line:
         self.send("ready")
 
     def send(self, message: Any) -> None:
+        self.hold(message)
+        data, self.held = self.held, bytearray()
+        write_all(self.fd, data)
+
+    def hold(self, message: Any) -> None:
+        """Send a message with the next one: waking the other side up costs more than a short message does."""
         data = json.dumps(message).encode()
-        write_all(self.fd, struct.pack("!I", len(data)) + data)
+        self.held += struct.pack("!I", len(data)) + data
 
     def receive(self) -> Any:
         """The next message.  Raises EOFError when the other side hung up."""
@@ -47,7 +54,7 @@ class Line:
         return bytes(data)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]

@@ -42,7 +42,8 @@ from .values import Remote, change_in_place, decode, encode
 MEMORY = 2**30  # bytes of address space per process: one program's process at a time, and it can't fork
 THREADS = 64
 MAX_OUTPUT = 8 * 2**20  # bytes a test may print
-MAX_VALUE = 2**22  # bytes of a call's result
+MAX_VALUE = 2**22  # bytes of a call's result, and of results that are sent together
+SHORTLY = 0.02  # seconds
 TEST_FOLDER, SHOWN_FOLDER = "/prorl/test", "/prorl/shown"  # of a test's input and output: the runner's, the program's
 OWN_FOLDER = os.environ["HOME"]  # the program may write to
 
@@ -96,8 +97,9 @@ def _run(line: Line, refuse: seccomp.ProcessFilter | None) -> None:
     if request["form"] == "stdin":
         limit_cpu(request["seconds"], for_good=True)  # each of its children inherits
         names.provide(names.OF_A_SCRIPT)
-        for text in request["inputs"]:
-            if not runner.report(["printed", runner.run_stdin(request["code"], text)]):
+        for number, text in enumerate(request["inputs"], 1):
+            printed = runner.run_stdin(request["code"], text)
+            if not runner.report(["printed", printed], last=number == len(request["inputs"])):
                 return
         return
     program = Program(runner, request["code"], request["preamble"])
@@ -105,8 +107,9 @@ def _run(line: Line, refuse: seccomp.ProcessFilter | None) -> None:
         return
     tests = line.receive()
     if request["form"] == "calls":
-        for arguments in tests["calls"]:
-            if not runner.report(call(program, tests["fn_name"], arguments)):
+        for number, arguments in enumerate(tests["calls"], 1):
+            returned = call(program, tests["fn_name"], arguments)
+            if not runner.report(returned, last=number == len(tests["calls"])):
                 return
     else:
         limit_cpu(request["seconds"], for_good=True)  # the tests run in this process
@@ -152,10 +155,13 @@ class Runner:
             isolation.unmount(self.own_folder)
             isolation.mount_folder(self.own_folder)
 
-    def report(self, message: Any) -> bool:
-        """Send a test's result if there was time for it -> whether there was."""
+    def report(self, message: Any, last: bool = True) -> bool:
+        """Report a test's result if there was time for it -> whether there was."""
         in_time = self.left() >= 0
-        self.line.send(message if in_time else "out of time")
+        if in_time and not last and len(self.line.held) < MAX_VALUE:
+            self.line.hold(message)
+        else:
+            self.line.send(message if in_time else "out of time")
         return in_time
 
     def left(self) -> float:
@@ -176,6 +182,12 @@ class Runner:
         if self.pid == 0:
             _leave(self._become_program, keep, work, *args)
         self.pidfd = os.pidfd_open(self.pid)
+
+    def wait_shortly(self) -> None:
+        """For a moment, until the process is gone: most soon are, and a pipe holds what they print."""
+        waiting = select.poll()
+        waiting.register(self.pidfd, select.POLLIN)
+        waiting.poll(1000 * SHORTLY)
 
     def wait(self, fd: int) -> Iterator[bytes]:
         """Pieces of what the process writes to `fd`, until it is gone.
@@ -225,6 +237,7 @@ class Runner:
             os.close(fd)
         printed, status = bytearray(), -1
         try:
+            self.wait_shortly()
             for piece in self.wait(output):
                 printed += piece
                 if len(printed) > MAX_OUTPUT:
