@@ -240,8 +240,8 @@ class _Worker:
 
 
 def _checked(reply: Any) -> Verdict:
-    """A verdict from what the inside sent, which we do not trust to be one."""
+    """A verdict from what the inside sent, which we do not trust to be one; `unverified` is not for it to say."""
     match reply:
-        case [int() | float() as score, str() as status, *why] if status in STATUSES and math.isfinite(score):
+        case [int() | float() as score, str() as status, *why] if status in STATUSES[:-1] and math.isfinite(score):
             return Verdict(min(1.0, max(0.0, float(score))), status, "".join(map(str, why)))
     raise ChildDied("a verdict that is none")
