@@ -41,7 +41,7 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from prorl_lab import cli, models, report, settings, tasks
-from prorl_lab.ledger import Ledger
+from prorl_lab.ledger import Ledger, verified
 from prorl_lab.run_folder import GracefulStop, RunFolder
 
 
@@ -119,7 +119,7 @@ class Sample:
     prompt: list[int]
     answer: list[int]  # ends in EOS unless it was cut off
     truncated: bool = False
-    reward: float = 0.0  # raw, before shaping
+    reward: float | None = 0.0  # raw, before shaping; None: it could not be verified
     advantage: float = 0.0
     old_logp: Tensor | None = None  # (answer length,) under the policy that wrote it
     ref_logp: Tensor | None = None  # (answer length,) under the reference
@@ -259,14 +259,14 @@ def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
             break
         problems, prompts = draw_prompts(run, want)
         groups = run.write(problems, prompts, config.answers_per_prompt, config.temperature, run.generator, ledger)
-        for sample in [s for group in groups for s in group] if config.binary_reward else []:
-            sample.reward = float(sample.reward >= 1)
-        rewards = torch.tensor([[s.reward for s in group] for group in groups])  # (P, G)
-        keep = has_contrast(rewards) | (not config.dynamic_sampling)
-        for problem, group, kept in zip(problems, groups, keep.tolist(), strict=True):
-            ledger.add(problem.tier, group, kept)
+        for problem, group in zip(problems, groups, strict=True):
+            known = verified(group)  # an answer that could not be judged is neither paid nor punished
+            for sample in known if config.binary_reward else []:
+                sample.reward = float(sample.reward >= 1)
+            contrast = has_contrast(torch.tensor([[s.reward for s in known] or [0.0]])).item()
+            ledger.add(problem.tier, group, kept := len(known) > 1 and (contrast or not config.dynamic_sampling))
             if kept:
-                surplus.append(group)
+                surplus.append(known)
     return [surplus.popleft() for _ in range(min(want, len(surplus)))], ledger
 
 
@@ -643,7 +643,7 @@ def evaluate(run: Run, prompts: int, answers: int, seed: int, tiers: list[str]) 
         problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
         encoded = [encode(run, problem) for problem in problems]
         groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
-        right[tier] = np.array([[s.reward >= 1 for s in group] for group in groups])
+        right[tier] = np.array([[(s.reward or 0.0) >= 1 for s in group] for group in groups])
     return right
 
 

@@ -43,7 +43,7 @@ class Config(prorl_v2.Config):
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
-    verifier_workers: int | None = None  # of each process, to score answers; by default its share of the CPU's cores
+    verifier_workers: int | None = None  # of each process, to score answers; by default its share of the processors
     unsafe_verifiers: bool = False  # score model text, and run model programs, without a sandbox: with your rights
     # health: limits that a run in good order stays within (prorl_scale/health.py); 0: not watched
     health_entropy_min: float = 0.0  # nats per token

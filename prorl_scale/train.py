@@ -126,7 +126,8 @@ def write_answers(
     def scored() -> list[list[Sample]]:
         for place, group in enumerate(groups):
             for sample, verdict in zip(group, waiting[place](), strict=True):
-                sample.reward, sample.verdict = verdict.score, verdict.status
+                sample.reward = None if verdict.status == "unverified" else verdict.score
+                sample.verdict = verdict.status
         return groups
 
     with ledger.clock("generate"):
@@ -455,6 +456,8 @@ def start_run(config: Config) -> Run:
     task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer), tokenizer)
     check_stages(config, task)
     pool = distributed.on_all(lambda: open_pool(config, task))
+    if pool is not None and distributed.rank() == 0:
+        print(f"verifiers: {pool.workers} workers for each of this machine's {distributed.local_world()} processes")
     generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
     run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder, start=config, pool=pool)
     if config.resume:
@@ -476,7 +479,7 @@ def open_pool(config: Config, task: Any) -> Pool | None:
     if not hasattr(task, "item"):
         return None
     try:
-        return Pool(config.verifier_workers or distributed.cores(), unsafe=config.unsafe_verifiers)
+        return Pool(config.verifier_workers, unsafe=config.unsafe_verifiers, sharers=distributed.local_world())
     except SandboxError as error:
         raise UserError(str(error)) from error
 

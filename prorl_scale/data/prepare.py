@@ -207,6 +207,8 @@ def _item(one: Row, check: Check) -> tuple:
 
 def _failure(verdict: Verdict, check: Check) -> str | None:
     """Why a verdict drops the row, if it does."""
+    if verdict.status == "unverified":  # a row must not be lost to what else the machine was doing
+        raise UserError("the machine is too busy to verify the rows: prepare again, with fewer --workers")
     if verdict.status in ("error", "timeout"):
         return "the verifier does not take the reference"
     return None if check.low <= verdict.score < check.below else check.reason

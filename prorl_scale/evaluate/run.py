@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +27,7 @@ from prorl_lab.errors import UserError, first_line
 from prorl_lab.run_folder import environment, read_json, write_json
 from prorl_scale.evaluate import sampler, sets, store
 from prorl_scale.evaluate.sets import Prompt
-from prorl_scale.rewards import Pool
+from prorl_scale.rewards import Pool, Verdict
 
 
 @dataclass
@@ -287,6 +288,13 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
 # --- scores
 
 
+def _judged(verdict: Future[Verdict]) -> Verdict:
+    """Raises UserError where the machine was too busy to judge: a table must not depend on that."""
+    if verdict.result().status == "unverified":
+        raise UserError("the machine is too busy to verify answers: give the same command again, with fewer --workers")
+    return verdict.result()
+
+
 class Scorer:
     """Scores answers beside generation: the verifiers of training, and the laptop task's own."""
 
@@ -303,12 +311,12 @@ class Scorer:
             return lambda: {"score": float(score), "status": "ok" if score >= 1 else "wrong"}
         verdict = self.pool.submit(prompt.domain, text, prompt.reference)
         if not sets.SETS[prompt.set].hollow:
-            return lambda: {"score": verdict.result().score, "status": verdict.result().status}
+            return lambda: {"score": _judged(verdict).score, "status": _judged(verdict).status}
         original = self.pool.submit(prompt.domain, text, {**prompt.reference, "scorer": "original"})
         return lambda: {
-            "score": verdict.result().score,
-            "status": verdict.result().status,
-            "original_score": original.result().score,
+            "score": _judged(verdict).score,
+            "status": _judged(verdict).status,
+            "original_score": _judged(original).score,
         }
 
     def __enter__(self) -> "Scorer":

@@ -62,16 +62,13 @@ class Pool:
         sharers: int = 1,
     ):
         self.seconds, self.code_seconds, self.unsafe = seconds, code_seconds, unsafe
-        count = workers or max(1, usable_processors() // sharers)
-        log.info(
-            "verifiers: %d workers of %d usable processors (%d pools share them)", count, usable_processors(), sharers
-        )
+        self.workers = workers or max(1, usable_processors() // sharers)
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._alone = threading.Lock()
-        self._workers = [_Worker(unsafe) for _ in range(count)]
+        self._workers = [_Worker(unsafe) for _ in range(self.workers)]
         for worker in self._workers:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="verify")
+        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="verify")
         # A bubblewrap process dies with the thread that started it, so even this first start is a pool thread's.
         try:
             self._threads.submit(self._workers[0].start, "worker").result()
