@@ -262,7 +262,7 @@ def test_ledger_counts_each_domain_and_each_verdict():
     }  # fmt: skip
     assert (metrics["tokens"], metrics["tokens_wasted"], metrics["groups_generated"]) == (16, 11, 3)
     assert (metrics["reward"], metrics["reward_unfiltered"]) == (0.75, 3.5 / 6)
-    counts = {"ok": 3, "wrong": 1, "format": 0, "timeout": 1, "error": 1}
+    counts = {"ok": 3, "wrong": 1, "format": 0, "timeout": 1, "error": 1, "unverified": 0}
     assert train.count_verdicts(ledger.samples) == counts
 
 

@@ -69,9 +69,7 @@ def judged(*statuses: str) -> list[Future]:
 
 
 def test_scale_tells_an_unverified_answer_from_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = [Sample([1], [2]) for _ in range(3)]
-    for sample in group:
-        sample.verdict = None
+    group = [train.Sample([1], [2]) for _ in range(3)]
     verdicts = [f.result() for f in judged("wrong", "unverified", "timeout")]
     monkeypatch.setattr(train, "begin_scoring", lambda run, problem, answers: lambda: verdicts)
 
@@ -80,6 +78,8 @@ def test_scale_tells_an_unverified_answer_from_a_wrong_one(monkeypatch: pytest.M
         return [group]
 
     monkeypatch.setattr(train, "write_share", write_share)
+    monkeypatch.setattr(train.distributed, "rank", lambda: 0)
+    monkeypatch.setattr(train.distributed, "world", lambda: 1)
     monkeypatch.setattr(train.distributed, "agree", lambda ours: [ours[0]])
     train.write_answers(SimpleNamespace(), ["a"], [[1]], 3, 1.0, None, Ledger())
     assert [s.reward for s in group] == [0.0, None, 0.0]
