@@ -1,14 +1,18 @@
 """Load the policy: the tiny laptop model, or any Hugging Face causal language model."""
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.scoring.extract import FRAMES
 
 
 def load_policy(config: Any) -> tuple[Any, Any]:
@@ -67,7 +71,51 @@ def autocast(config: Any) -> contextlib.AbstractContextManager:
 
 
 def stop_ids(policy_config: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the tokenizer's EOS and what the model's config lists (chat models have two)."""
-    listed = getattr(policy_config, "eos_token_id", None)
-    listed = listed if isinstance(listed, list) else [listed]
-    return sorted({i for i in [tokenizer.eos_token_id, *listed] if i is not None})
+    """The tokens that end an answer: every one that the tokenizer, the model's files or its chat template name.
+
+    They differ more often than not: Phi-3.5 names the end of a turn in generation_config.json alone, and a base model
+    with the chat template of its sibling nowhere but there.  An answer whose end goes unseen runs on into an invented
+    next turn.
+
+    Raises UserError where there is none, or generation_config.json can't be read.
+    """
+    configs = [policy_config, policy_config.get_text_config()]
+    listed = [tokenizer.eos_token_id, *(getattr(c, "eos_token_id", None) for c in configs)]
+    listed += [_generation_eos(policy_config.name_or_path), _end_of_turn(tokenizer)]
+    found = {i for ids in listed for i in (ids if isinstance(ids, list | tuple) else [ids]) if i is not None}
+    if not found:
+        raise UserError(
+            f"nothing says which token ends an answer of {policy_config.name_or_path}: set eos_token in its "
+            "tokenizer_config.json, or eos_token_id in its config.json"
+        )
+    return sorted(found)
+
+
+def _generation_eos(name: str) -> int | list[int] | None:
+    """`eos_token_id` of a model's generation_config.json, read as it stands: transformers refuses files that it wrote
+    itself when other settings in them do not go together."""
+    if not name:  # a model that was built here
+        return None
+    quiet = {f"_raise_exceptions_for_{kind}": False for kind in ("missing_entries", "connection_errors")}
+    path = cached_file(name, "generation_config.json", **quiet)
+    if path is None:
+        return None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"can't read {path} ({error}): mend it, or remove it") from error
+
+
+def _end_of_turn(tokenizer: Any) -> int | None:
+    """The special token that the chat template writes right behind what an assistant said."""
+    if tokenizer.chat_template is None:
+        return None
+    said = "prorl-answer"
+    chat = [{"role": "user", "content": "prorl-question"}, {"role": "assistant", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except (ValueError, TypeError, KeyError, TemplateError):  # for prompts alone
+        return None
+    behind = FRAMES.sub("", text.rpartition(said)[2]).lstrip()
+    special = {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return special.get(max(filter(behind.startswith, special), key=len, default=None))

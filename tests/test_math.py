@@ -1021,7 +1021,14 @@ def test_inputs_are_unchanged(name):
 
 
 EXAMPLES = [
-    *("prorl_mini", "prorl_lab.board", "prorl_lab.errors", "prorl_lab.report", "prorl_lab.scoring.extract", "prorl_scale.batch"),
+    *(
+        "prorl_mini",
+        "prorl_lab.board",
+        "prorl_lab.errors",
+        "prorl_lab.report",
+        "prorl_lab.scoring.extract",
+        "prorl_scale.batch",
+    ),
     *("prorl_scale.health", "prorl_scale.mfu", "prorl_scale.plan", "prorl_scale.status"),
 ]
 

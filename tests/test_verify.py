@@ -53,10 +53,8 @@ def test_gym_scores_the_gold_answer_and_survives_hostile_text(verifier):
     problems = [task.problem("train", i, name) for i, name in enumerate(names)]
     gold = [(p, f"<think><answer>no</answer></think>so <answer> {p.entry['answer']}\n</answer>") for p in problems]
     assert task.score(gold) == [1.0, 1.0, 1.0]
-    errors = verifier.errors
     hostile = [(problems[1], "<answer>ten x 29 extra</answer>"), (problems[2], '<answer>{"a": 1}</answer>')]
     assert max(task.score([*hostile, (problems[0], "no tags"), (problems[0], "<answer></answer>")])) == 0.0
-    assert verifier.errors > errors
     assert task.score(gold) == [1.0, 1.0, 1.0]
 
 

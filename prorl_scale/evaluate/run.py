@@ -81,6 +81,10 @@ class Model:
     def encode(self, prompt: Prompt) -> list[int]:
         return tasks.prompt_ids(self.tokenizer, prompt.prompt)
 
+    def texts(self, prompt: Prompt, group: list[tuple[list[int], bool]]) -> list[str]:
+        """The answers to a prompt as they are scored."""
+        return tasks.responses(self.tokenizer, prompt, [ids for ids, _ in group], self.stop_ids)
+
     def context(self, prompts: list[Prompt], max_tokens: int) -> int:
         """The tokens that the longest prompt and its answer may take.  Raises UserError where a prompt has no room.
 
@@ -365,8 +369,7 @@ def write_model(job: Job, model: Model, todo: list, scorer: Scorer, bar: Any) ->
             rows = [
                 (prompt, i, ids, cut, text, scorer.submit(prompt, text))
                 for prompt, group in zip(prompts, groups, strict=True)
-                for i, (ids, cut) in enumerate(group)
-                for text in [model.tokenizer.decode(ids, skip_special_tokens=True)]
+                for i, ((ids, cut), text) in enumerate(zip(group, model.texts(prompt, group), strict=True))
             ]
             if unsaved:
                 save(*unsaved)
