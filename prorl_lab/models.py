@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def load_policy(config: Any) -> tuple[Any, Any]:
     for module in policy.modules():  # dropout would make the ratio differ from 1 before any update
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+    set_template_defaults(tokenizer, getattr(config, "chat_template_kwargs", []))
     policy = policy.to(config.device).eval()
     if config.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
@@ -119,3 +121,43 @@ def _end_of_turn(tokenizer: Any) -> int | None:
     behind = FRAMES.sub("", text.rpartition(said)[2]).lstrip()
     special = {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return special.get(max(filter(behind.startswith, special), key=len, default=None))
+
+
+def set_template_defaults(tokenizer: Any, items: list[str]) -> None:
+    """Write NAME=VALUE settings into the tokenizer's chat template, as what its variables are unless told otherwise.
+
+    So they hold wherever this tokenizer makes a prompt, and in every folder that it is saved to: the checkpoints of a
+    run are served and evaluated as they were trained.
+
+    Raises UserError for what the template would ignore without a word.
+    """
+    for item in items:
+        name, given, text = item.partition("=")
+        if not given or not name.isidentifier():
+            raise UserError(f"--chat-template-kwargs {item}: give NAME=VALUE, as in enable_thinking=false")
+        templates = tokenizer.chat_template  # one, or several by name
+        named = templates if isinstance(templates, dict) else {"": templates or ""}
+        # Jinja takes an argument that no template looks at without a word.
+        if name in _GIVEN or not any(re.search(rf"\b{name}\b", re.sub(r"(?s){#.*?#}", "", t)) for t in named.values()):
+            raise UserError(
+                f"--chat-template-kwargs {item}: the chat template of this model has no switch {name}; look into its "
+                "chat_template.jinja or tokenizer_config.json for the name"
+            )
+        line = f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(text)} %}}{{%- endif %}}"
+        made = {key: line + template.removeprefix(line) for key, template in named.items()}
+        tokenizer.chat_template = made if isinstance(templates, dict) else made[""]
+
+
+# What every template is given, so no switches.
+_GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token")
+
+
+def _literal(text: str) -> str:
+    """A value as Jinja spells it: JSON, or Python's spelling of its three words; anything else is text."""
+    if text.lower() in ("true", "false", "none", "null"):
+        return text.lower().replace("null", "none")
+    try:
+        json.loads(text)
+    except ValueError:
+        return json.dumps(text)
+    return text

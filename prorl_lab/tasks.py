@@ -51,8 +51,8 @@ def responses(tokenizer: Any, problem: Any, answers: list[list[int]], stop_ids: 
     """What is scored: the texts of a problem's answers, each after the tag of the thought that its prompt left open.
 
     A template that ends the prompt with `<think>` leaves no tag in an answer that is cut off amid its thought, and all
-    of it would be scored.  Special tokens stay, since such tags and `<answer>` may be among them; only what ends or pads
-    a text goes.
+    of it would be scored.  Special tokens stay, since such tags and `<answer>` may be among them; what ends or pads a
+    text goes.
     """
     silent = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, *stop_ids}
     thought = "" if tokenizer.chat_template is None else opened_thought(tokenizer, problem.prompt)

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 import prorl_mini
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
-from prorl_lab.models import stop_ids
+from prorl_lab.models import set_template_defaults, stop_ids
 from prorl_lab.scoring.extract import THOUGHTS, after_think, last_tagged
 from prorl_lab.verify import Verifier
 from prorl_scale import train
@@ -210,3 +210,50 @@ def test_a_model_without_an_end_is_refused(tmp_path) -> None:
     (tmp_path / "generation_config.json").write_text("[1]")
     with pytest.raises(UserError, match=r"generation_config\.json"):
         stop_ids(AutoConfig.from_pretrained(tmp_path), tokenizer)
+
+
+# --- settings of the template
+
+
+def test_a_switch_of_the_template_holds_wherever_the_tokenizer_goes(tmp_path) -> None:
+    switch = "{% if enable_thinking is defined and not enable_thinking %}</think>{% else %}<think>{% endif %}"
+    tokenizer = word_tokenizer(template=TURNS + "<|assistant|>" + switch)
+    assert tasks.opened_thought(tokenizer, "6 x 7") == "<think>"
+    for value in ("false", "False", "0"):
+        changed = word_tokenizer(template=tokenizer.chat_template)
+        set_template_defaults(changed, [f"enable_thinking={value}"])
+        assert tasks.opened_thought(changed, "6 x 7") == ""
+        asked = changed.apply_chat_template(tasks.as_chat("?"), tokenize=False, enable_thinking=True)
+        assert asked.endswith("<think>")  # a default, which whoever uses the model may change
+    changed.save_pretrained(tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    set_template_defaults(saved, ["enable_thinking=0"])  # as a resumed run does
+    assert saved.chat_template == changed.chat_template
+    assert tasks.prompt_ids(saved, "?") == tasks.prompt_ids(changed, "?")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("low", "low"),
+        ('"low"', "low"),
+        ("3", "3"),
+        ("null", "None"),
+        ('a"b\\', 'a"b\\'),
+        ("[1, 2]", "[1, 2]"),
+        ("", ""),
+    ],
+)
+def test_values_reach_the_template_as_they_were_meant(value: str, shown: str) -> None:
+    tokenizer = word_tokenizer(template="{{ effort }}")
+    set_template_defaults(tokenizer, [f"effort={value}"])
+    assert tokenizer.apply_chat_template(tasks.as_chat("?"), tokenize=False) == shown
+
+
+@pytest.mark.parametrize("item", ["enable_thinking", "think=false", "messages=[]", "=1", "effort-level=1"])
+def test_settings_that_a_template_would_ignore_are_refused(item: str) -> None:
+    tokenizer = word_tokenizer(template=TURNS + "{# think #}{{ enable_thinking }}{{ effort }}")
+    with pytest.raises(UserError, match="chat-template-kwargs"):
+        set_template_defaults(tokenizer, [item])
+    with pytest.raises(UserError, match="no switch"):
+        set_template_defaults(word_tokenizer(), ["enable_thinking=false"])
