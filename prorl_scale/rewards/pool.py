@@ -15,11 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from prorl_lab.clock import AnswerClock, Deadline, Starved
 from prorl_lab.processors import usable_processors
 from prorl_lab.scoring.extract import MAX_RESPONSE
 
 from . import code_answers
-from .clock import AnswerClock, Deadline, Starved
 from .inside.worker import SCORERS
 from .sandbox import START_SECONDS, Child, ChildDied, SandboxError
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import prorl_lab
+from prorl_lab.clock import Clock, Deadline
 
-from .clock import Clock, Deadline
 from .inside import seccomp
 from .inside.line import FOLDER_BYTES
 

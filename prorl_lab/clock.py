@@ -1,9 +1,9 @@
-"""When to stop waiting for a sandbox: its processor time decides, and the wall clock only where that can't.
+"""When to stop waiting for the process that judges an answer: by its processor time, and by the wall clock at last.
 
 How long an answer takes by the wall clock depends on who else uses the machine; how much processor time it needs does
 not.  So an answer's limit is in processor seconds.  What sleeps or waits uses none, and is ended when it has slept
 `ASLEEP` times that limit: time in which a process was ready to run, but another one had the processor, does not count
-as sleep.  The kernel keeps both figures for every thread in /proc/PID/task/TID/schedstat; the inside can't touch them.
+as sleep.  Linux keeps both figures for every thread in /proc/PID/task/TID/schedstat, out of a program's reach.
 
 Where neither limit is reached within `BACKSTOP` times the limit by the wall clock, the machine was too busy to tell.
 """
@@ -40,9 +40,9 @@ class AnswerClock:
     """The clock of one answer, from now on.
 
     Args:
-        pid: the process that the sandbox started as; all that descends from it counts.
+        pid: the process, or the one that its sandbox started as; all that descends from it counts.
         seconds: processor seconds that the answer may use.
-        slack: how much more we grant before we end it from here; where the inside measures finely and says so itself.
+        slack: how much more we grant before we end it from here; where the process measures finely and says so itself.
     """
 
     def __init__(self, pid: int, seconds: float, slack: float = 0.0):
