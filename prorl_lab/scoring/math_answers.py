@@ -12,15 +12,13 @@ import re
 from prorl_lab.scoring.extract import after_think, all_boxed, last_boxed
 
 from .answers import compare, marks, reader
+from .answers.tokens import NotRead, canonical, tokenize
 from .answers.values import Many, Text, Value
 
 MAX_ANSWER = 500  # characters; longer ones only serve to slow a reader down
 STEM_TOLERANCE = float(compare.TOLERANCE)
 _CHOICE = re.compile(r"[(\[]?\s*([A-J])\s*[)\]]?(?:\s*[.:)].*)?", re.DOTALL)
-_SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|\b(?:or|and|,|/|&)\s*([A-J])\b")
-_STYLES = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|bf|rm|boldsymbol)\b\s*|[{}$]|\\[ ,;!]|~"
-)
+_SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|(?:or|and|,|/|&)\s*([A-J])(?![a-z])")
 
 Scored = tuple[float, str, str]  # score, status, the rule that decided
 
@@ -90,7 +88,10 @@ def choice(text: str) -> str | None:
     >>> choice(r"\textbf{(C)}\ 5"), choice("C. 5 m"), choice("(A) or (B)"), choice("CD")
     ('C', 'C', None, None)
     """
-    plain = marks.lead(_STYLES.sub(" ", text)).strip().rstrip(".")
+    try:
+        plain = canonical(marks.stripped(tokenize(marks.lead(text)))).strip()
+    except NotRead:
+        return None
     found = _CHOICE.fullmatch(re.sub(r"^\(\s*([A-J])\s*\)\s*(?=[^\s.:)])", r"\1. ", plain))
     if not found:
         return None

@@ -53,7 +53,9 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
         return _chain(gold, answer, stem)
     gold, answer = _unfolded(gold), _unfolded(answer)
     if _other_name(gold, answer):
-        return False, "named: another name"
+        ours, theirs = _equation(answer), _equation(gold)
+        both = ours is not None and theirs is not None and grammar.symbols(ours) == grammar.symbols(theirs)
+        return both and _proportional(theirs, ours, stem, False), "named: another name"
     if not (isinstance(gold, Tuple) and isinstance(answer, Tuple)) and (_is_region(gold) or _is_region(answer)):
         ours, theirs = sets.of(answer), sets.of(gold)
         if ours is not None and theirs is not None:
@@ -148,7 +150,13 @@ def _other_name(gold: Value, answer: Value) -> bool:
     """Whether two constants were given different names; y = x + 1 and f(x) = x + 1 may still be one."""
     if not gold.name or not answer.name or gold.name == answer.name:
         return False
-    return not (isinstance(gold, Quantity) and isinstance(answer, Quantity) and grammar.symbols(gold.tree))
+    functions = isinstance(gold, Quantity) and isinstance(answer, Quantity) and grammar.symbols(gold.tree)
+    return not functions or not {"y"} | {gold.name, answer.name} <= {"y"} | _calls(gold, answer)
+
+
+def _calls(*values: Value) -> set[str]:
+    """The names that are a function's: f(x)."""
+    return {value.name for value in values if value.name.endswith(")")}
 
 
 def _unfolded(value: Value) -> Value:
@@ -292,10 +300,6 @@ def _proportional(a: tuple, b: tuple, stem: bool, positive: bool) -> bool:
 
 
 def _quantities(gold: Quantity, answer: Quantity, stem: bool) -> Verdict:
-    if gold.name and answer.name and gold.name != answer.name:
-        ours, theirs = _equation(answer), _equation(gold)
-        right = ours is not None and theirs is not None and _proportional(theirs, ours, stem, False)
-        return right, "equations up to a factor"
     rule = "named value" if gold.name or answer.name else "values"
     if not gold.name and answer.name in grammar.symbols(gold.tree):
         return False, "named: an equation and not a value"

@@ -58,6 +58,7 @@ ACCENTS = words(
     r"\overline \bar \dot \ddot \hat \widehat \tilde \widetilde \vec \overrightarrow \overleftrightarrow"
     r" \mathbb \mathcal \mathfrak \mathscr \overset"
 )
+INFIX = {r"\over": r"\frac", r"\choose": r"\binom"}
 ALIASES = {
     r"\leq": r"\le", r"\leqslant": r"\le", r"\leqq": r"\le", r"\geq": r"\ge", r"\geqslant": r"\ge", r"\geqq": r"\ge",
     r"\neq": r"\ne", r"\lt": "<", r"\gt": ">", r"\times": "*", r"\cdot": "*", r"\ast": "*", r"\div": "/",

@@ -148,6 +148,7 @@ _ARGUMENTS = {
 
 def _rewrite(pieces, upright: bool) -> list[Token]:
     """Tokens of one level: commands with their arguments, letters apart, fonts and spacing gone."""
+    pieces = _infix(pieces)
     items, out, gap = _Items(pieces), [], False
     while (item := items.next()) is not None:
         blank, gap = item.blank or gap, False
@@ -182,6 +183,15 @@ def _rewrite(pieces, upright: bool) -> list[Token]:
             case _:
                 out.append(item._replace(blank=blank, upright=upright))
     return out
+
+
+def _infix(pieces):
+    r"""{a \over b} and {n \choose k} as \frac{a}{b} and \binom{n}{k}."""
+    at = next((i for i, piece in enumerate(pieces) if piece.text in notation.INFIX), None)
+    if at is None:
+        return pieces
+    command = pieces[at]._replace(text=notation.INFIX[pieces[at].text], blank=False)
+    return [command, Token("group", "", items=tuple(pieces[:at])), Token("group", "", items=tuple(pieces[at + 1 :]))]
 
 
 def _starts_number(item: Token | None) -> bool:
