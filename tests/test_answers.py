@@ -58,7 +58,7 @@ KINDS = {
         ! 42 | -42 | 4.2 | 24 | 421 | 42! | 42i | 42x | 4 2 | 042e1 | 41,42 | 42,43 | \{42, 43\} | (42,43)
         = 0.75 | \frac34 | 3/4 | .75 | ¾ | 75\% | \dfrac{3}{4} | \tfrac34 | \frac{6}{8} | \nicefrac{3}{4}
         ! 0.75 | \frac43 | 0.075 | 7.5 | -\frac34 | 0.755
-        = -\frac{5}{8} | \frac{-5}{8} | -5/8 | - \frac 58 | -0.625
+        = -\frac{5}{8} | -{5 \over 8} | \frac{-5}{8} | -5/8 | - \frac 58 | -0.625
         = 10^{-6} | 0.000001 | 1e-6 | \frac{1}{10^6}
         ! 10^{-6} | 10^{-7} | 0 | -10^{-6} | 2\cdot10^{-6}
         ! \frac{1}{900!} | \frac{1}{901!} | 0
@@ -138,7 +138,7 @@ KINDS = {
     "choices": r"""
         = C | (C) | \text{C} | \textbf{(C)} | [C] | C. | (C) 12 | \textbf{(C)}\ 12 | C: because | Answer: C
         ! C | c | D | CD | C, D | (C) or (D) | C. or D. | (C)(D) | 3
-        = \text{(E)} | E
+        = \text{(E)} | E | \boxed{\text{(E)}} | \left(\text{E}\right) | \displaystyle \text{E}
         = \text{A, C} | C, A | A and C | \text{A},\text{C}
         ! \text{A, C} | A | A, B | A, B, C | AC
     """,
@@ -158,6 +158,8 @@ KINDS = {
         = 19\text{ daps} | 19 | 19 \text{ dap}
         ! 19\text{ daps} | 19\text{ baps} | 91
         ! 343 | 7\text{ m}^3
+        ! 30\text{ square units} | 30\text{ kg} | 30\text{ cm}
+        ! 75^{\circ} | 75\text{ cm} | 75\text{ dollars}
         = 2.5\text{ hours} | 150\text{ minutes} | 2\frac12\text{ h}
     """,
     "per cent and degrees": r"""
@@ -177,6 +179,8 @@ KINDS = {
         = \{1, 2\} | \{2, 1\} | 1,2 | \{2,1,1\}
         ! \{1, 2\} | (1,2) | [1,2] | \{1\} | \{1,2,3\} | 12
         = (1,2) | \left(1,\ 2\right) | (1.0, \frac42) | \langle 1,2\rangle
+        = (4,7) | (x,y)=(4,7) | P(4,7) | x=4, y=7
+        ! (4,7) | (x,y)=(7,4) | P(7,4) | x=7, y=4 | 4, 7
         ! (1,2) | (2,1) | [1,2) | [1,2] | (1,2,3) | 1
         = 4\pm\sqrt7 | 4+\sqrt7,4-\sqrt7 | \{4-\sqrt{7},4+\sqrt{7}\}
         ! 4\pm\sqrt7 | 4+\sqrt7 | 4\pm7 | -4\pm\sqrt7
@@ -205,8 +209,12 @@ KINDS = {
         ! (-\infty,4)\cup(4,\infty) | x<4 \text{ and } x>4 | (-\infty,4)\cup(5,\infty) | x\ne5
         ! (-\infty,0)\cup\{1\} | (-\infty,0)\cup\{2\} | (-\infty,0) | (-\infty,1)
         ! \{x \mid -3\le x<5\} | 5 | -3 | \{-3,5\} | [-3,5]
+        ! 0 | \frac{x}{\infty} | \infty-\infty
         = (-\infty,\infty) | \mathbb{R} | \text{all real numbers}
         = x > 3 | (3,\infty) | 3<x | 2x>6 | -x<-3
+        = [0,\pi] | 0\le t\le\pi
+        = [\sqrt2,3) | \sqrt2\le x<3
+        ! [0,\pi] | 0\le x\le3.14159 | 0<x\le\pi
         ! x > 3 | x < 3 | x\ge3 | 3 | x>-3 | y>3
         = -5\leq f(x)\leq 9 | [-5,9]
     """,
@@ -214,6 +222,8 @@ KINDS = {
         = x^2-6x+2=0 | 2x^2-12x+4=0 | x^2+2=6x | 0=x^2-6x+2
         ! x^2-6x+2=0 | x^2-6x+3=0 | x^2+6x+2=0 | x^2-6x+2 | 0 | x=2
         = y=3x-1 | y=-1+3x | 3x-y=1 | 3x-1 | f(x)=3x-1
+        ! y=3x-1 | Y=3x-1 | z=3x-1 | y=3X-1
+        = y=\frac{x}{3} | x=3y
         ! y=3x-1 | y=3x+1 | x=3y-1 | y=3x | 3x
         = 7 | x=7 | x = 7.0 | f(2)=7 | \theta=7 | 3+4=7
         ! 7 | 2x=14 | x-7=0 | 6=7 | 2+6=7 | x=6 | x>7 | x \ne 7

@@ -11,12 +11,12 @@ import re
 
 from prorl_lab.scoring.extract import after_think, all_boxed, last_boxed
 
-from .answers import compare, marks, reader
+from .answers import compare, marks, precision, reader
 from .answers.tokens import NotRead, canonical, tokenize
 from .answers.values import Many, Text, Value
 
 MAX_ANSWER = 500  # characters; longer ones only serve to slow a reader down
-STEM_TOLERANCE = float(compare.TOLERANCE)
+STEM_TOLERANCE = float(precision.TOLERANCE)
 _CHOICE = re.compile(r"[(\[]?\s*([A-J])\s*[)\]]?(?:\s*[.:)].*)?", re.DOTALL)
 _SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|(?:or|and|,|/|&)\s*([A-J])(?![a-z])")
 

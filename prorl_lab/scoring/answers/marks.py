@@ -128,6 +128,8 @@ def name(tokens) -> str:
     text = canonical(tokens).strip()
     body = tokens
     if tokens[-1].text == ")":
+        if tokens[0].text == "(" and matched(tokens) and all(name(part) for part in split(tokens[1:-1], {","})):
+            return text  # (x, y) = (1, 2)
         start = next((i for i, t in enumerate(tokens) if t.text == "("), 0)
         arguments = tokens[start + 1 : -1]
         if start == 0 or not all(t.kind in ("letter", "command", "number") or t.text == "," for t in arguments):

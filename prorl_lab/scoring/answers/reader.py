@@ -202,6 +202,9 @@ class _Reader:
         return Colon(text, parts=tuple(grammar.parse(part) for part in parts), half=half)
 
     def bracketed(self, tokens, text: str, depth: int) -> Value | None:
+        if len(tokens) > 4 and tokens[0].kind == "letter" and tokens[0].text.isupper() and tokens[1].text == "(":
+            point = self.bracketed(tokens[1:], text, depth)  # P(1, 2)
+            return replace(point, name=tokens[0].text) if isinstance(point, Tuple) else None
         opening, closing = tokens[0].text, tokens[-1].text
         if (opening, closing) in (("]", "["), ("]", "]"), ("[", "["), ("(", "["), ("]", ")")) and len(tokens) > 2:
             inner = marks.split(tokens[1:-1], {",", ";"})  # ]0, 1[ as in France
