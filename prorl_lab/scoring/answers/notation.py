@@ -8,7 +8,7 @@ def words(text: str) -> frozenset[str]:
 FUNCTIONS = words(r"\sin \cos \tan \cot \sec \csc \arcsin \arccos \arctan \sinh \cosh \tanh \log \ln \lg \exp \sqrt")
 GREEK = words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
 )
 CONNECTIVES = frozenset({"or", "and"})
 PLAIN_WORDS = words("per sq kg km cm ft mph mol Hz kHz MHz kJ MJ kW kPa kN eV keV MeV")  # not mg: mass times gravity

@@ -10,25 +10,28 @@ TOLERANCE = Fraction(1, 100)  # relative, beside a decimal STEM reference: those
 
 
 def rounded(gold: tuple, answer: tuple) -> bool:
+    """Whether two constants are one value as far as the one that was rounded says."""
     if grammar.symbols(gold) or grammar.symbols(answer):
         return False
     if _decimal(gold):
-        return within(gold, answer, TOLERANCE)
-    places = _places(answer)
-    if places is None:
-        return False
-    value, half = evaluate.number(answer), places / 2
-    digits = abs(value) / places
-    if digits < 100:
-        return False
+        return within(gold, answer, TOLERANCE) or (not _decimal(answer) and _rounds_to(answer, gold, 10))
     exact = evaluate.real(gold)
     if exact is None or (isinstance(exact, Fraction) and exact.denominator == 1):
         return False
+    return _rounds_to(gold, answer, 100)
+
+
+def _rounds_to(exact: tuple, decimal: tuple, least: int) -> bool:
+    """Whether an exact value, rounded, is the decimal, whose digits make a number of at least `least`."""
+    places = _places(decimal)
+    if places is None:
+        return False
+    value, unrounded = evaluate.number(decimal), evaluate.real(exact)
+    if unrounded is None or abs(value) < least * places:
+        return False
     with mpmath.workdps(evaluate.LOW):
-        return bool(
-            abs(evaluate.to_float(exact) - evaluate.to_float(value))
-            <= evaluate.to_float(half) * (1 + mpmath.mpf(10) ** -30)
-        )
+        gap = abs(evaluate.to_float(unrounded) - evaluate.to_float(value))
+        return bool(gap <= evaluate.to_float(places / 2) * (1 + mpmath.mpf(10) ** -30))
 
 
 def _decimal(tree: tuple) -> bool:
@@ -45,7 +48,7 @@ def _places(tree: tuple) -> Fraction | None:
         case ("neg", inner):
             return _places(inner)
         case ("number", found, True):
-            return Fraction(1, found.denominator) if found.denominator == 1 else _last_place(found)
+            return _last_place(found)
         case ("mul", (("number", found, True), ("pow", ("number", base, False), exponent))) if base == 10:
             power = evaluate.real(exponent)
             if isinstance(power, Fraction) and power.denominator == 1 and abs(power) < 400:

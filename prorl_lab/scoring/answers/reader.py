@@ -40,7 +40,7 @@ _ALL_REALS = frozenset({"all real numbers", "all reals", "real numbers", "the re
 
 
 @functools.lru_cache(maxsize=4096)
-def read(text: str, gold: bool = False) -> Value:
+def read(text: str, gold: bool = False, stem: bool = False) -> Value:
     r"""The value of an answer.  A `gold` is taken as written where an answer gets the benefit of a doubt.
 
     >>> print(read(r"x = 3\frac12\text{ cm}"))
@@ -49,14 +49,14 @@ def read(text: str, gold: bool = False) -> Value:
     try:
         if len(text) > MAX_LENGTH:
             raise NotRead("too long")
-        return _Reader(gold).value(tokenize(marks.bare(text)))
+        return _Reader(gold, stem).value(tokenize(marks.bare(text)))
     except (NotRead, RecursionError) as error:
         return Text(re.sub(r"\s+", " ", text.strip()), why=str(error))
 
 
 class _Reader:
-    def __init__(self, gold: bool):
-        self.gold = gold
+    def __init__(self, gold: bool, stem: bool):
+        self.gold, self.stem = gold, stem
 
     def value(self, tokens, depth: int = 0) -> Value:
         """A value; Text where no kind fits.  Raises NotRead beyond the limits."""
@@ -294,7 +294,7 @@ class _Reader:
 
     def quantity(self, tokens, text: str, depth: int) -> Value | None:
         currency, rest = marks.currency(tokens)
-        for number, unit, certain in marks.unit_splits(rest, self.gold):
+        for number, unit, certain in marks.unit_splits(rest, self.gold, self.stem):
             if currency is not None and units.same(currency, unit) is False:
                 continue
             try:

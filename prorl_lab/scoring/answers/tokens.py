@@ -25,6 +25,7 @@ class Token(NamedTuple):
     items: tuple = ()  # of a group: tokens; of a structure or a matrix: its arguments or rows
 
 
+_VECTORS = (r"\vec", r"\overrightarrow", r"\hat")
 STRUCTURES = ("frac", "sqrt", "binom")
 
 _MARK = r"(?:\{,\}|,\\!\s*|\\[,!:;]\s*)"  # a thousands mark that no list has
@@ -174,6 +175,8 @@ def _rewrite(pieces, upright: bool) -> list[Token]:
                     gap = blank
                     if name in (r"\left", r"\right", r"\middle") and (after := items.peek()) and after.text == ".":
                         items.next()
+                elif item.text == r"\times" and (after := items.peek()) and after.text in _VECTORS:
+                    out.append(Token("command", r"\times", blank))  # a cross product, whose order counts
                 elif name in notation.STYLES:
                     upright = upright or name == r"\rm"
                 else:
@@ -282,7 +285,7 @@ def _environment(items: _Items, upright: bool, blank: bool) -> Token:
 
 def _letters(run: str, upright: bool, blank: bool, alone: bool) -> list[Token]:
     """A run of letters: a function's name, a Greek letter's, a word, or letters that are symbols, one by one."""
-    if f"\\{run}" in notation.FUNCTIONS or run in notation.GREEK - {"mu", "nu", "xi"}:
+    if f"\\{run}" in notation.FUNCTIONS or run in notation.GREEK - {"mu", "nu", "xi", "ell"}:
         return [Token("command", f"\\{run}", blank, upright)]
     if run.lower() in ("infinity", "inf"):
         return [Token("command", r"\infty", blank, upright)]
