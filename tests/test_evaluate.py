@@ -560,12 +560,12 @@ def test_table_by_hand(tmp_path: Path) -> None:
     described(tmp_path, ["aime24", "leg_counting", "game_of_life_halting"], ["one", "two"], 4)
     lines = [line.split(" | ") for line in table(tmp_path).splitlines() if line.startswith("| ")]
     by_name = {line[0].removeprefix("| "): line[1:] for line in lines}
-    assert by_name["aime24"][1:3] == ["50.00 [25.00, 75.00]", "-"]
+    assert by_name["aime24"][1:3] == ["50.00 [0.00, 100.00]", "-"]  # two prompts say nearly nothing
     assert [by_name["aime24"][3], by_name["aime24"][4].split()[0]] == ["28.54", "48.13"]
-    assert by_name["leg_counting"][1] == "62.50 [50.00, 75.00]"
-    assert by_name["game_of_life_halting"][1] == "0.00 [0.00, 0.00]"
+    assert by_name["leg_counting"][1] == "62.50 [0.00, 100.00]"
+    assert by_name["game_of_life_halting"][1] == "0.00 [0.00, 84.19]"  # exact: 1 - sqrt(0.025)
     assert by_name["game_of_life_halting"][3].strip(" |") == ""  # not the paper's scorer
-    assert by_name["game_of_life_halting, original scorer"][1:4] == ["100.00 [100.00, 100.00]", "-", "3.49"]
+    assert by_name["game_of_life_halting, original scorer"][1:4] == ["100.00 [15.81, 100.00]", "-", "3.49"]
     path = store.answers_file(tmp_path, "one", "aime24")
     assert prompt_means(path, binary=True) == {"aime24-0": 75.0, "aime24-1": 25.0}
     assert prompt_means(path, binary=False) == {"aime24-0": 75.0, "aime24-1": 50.0}
