@@ -395,6 +395,15 @@ def test_numbers_of_json_keep_their_digits(tmp_path: Path) -> None:
     assert [row.reference["answer"] for row in made] == ["0.50", "12345678901234567890"]
 
 
+def test_arguments_of_instructions_stay_numbers(tmp_path: Path) -> None:
+    record = _instruction(4)
+    record["args"]["instruction_kwargs"][0]["num_words"] = 14.0
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    (read,) = data_files.read(tmp_path / "x.jsonl")
+    reference = sources.row("instruction", 0, read).reference
+    assert json.loads(json.dumps(reference))["kwargs"][0] == {"num_words": 14, "relation": "at least"}
+
+
 def test_files_of_the_hub_are_read_as_text_too(tmp_path: Path) -> None:
     """A folder is to `datasets` what a repository of the hub is: it finds the files, and does not read them."""
     records = [{"problem": f"p{i}", "answer": gold} for i, gold in enumerate(GOLDS)]

@@ -331,8 +331,8 @@ _SEVERAL_OUTPUTS = _any(
     r"(?! (?:extra|additional|other|more|prompt|debug|text|spaces?|trailing|leading|message|further|result|case)\b)",
     rf"\bany (?:one )?of (?:them|these|those|the) [^.]{{0,60}}\b{_TAKEN}\b",
     rf"\bany (?:(?:valid|correct|possible|suitable|optimal|such|appropriate) )*"
-    r"(?:answer|solution|output|order|permutation|sequence|arrangement|one)s? "
-    rf"(?:(?:is|are|will|would|can|may|be) )*{_TAKEN}\b",
+    r"(?:answer|solution|output|order|permutation|sequence|arrangement|one)s? (?:(?:that|which|with) [^.]{0,60} )?"
+    rf"(?:(?:is|are|will|would|can|may|be|judged|as) )*{_TAKEN}\b",
     rf"\b{_TELL}\b[^.]{{0,60}}\bin (?:any|arbitrary) order\b",
     r"\border (?:of [^.]{1,30} )?(?:does not|doesn't) matter\b",
     rf"\b{_MANY} (?:\w+ ){{0,3}}(?:answers|solutions|outputs|ways|options|possibilities|variants)\b[^.]{{0,80}}\bany\b",

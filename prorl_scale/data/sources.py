@@ -405,8 +405,13 @@ def _instruction(record: dict[str, Any]) -> Parts:
     _asked(text)
     if not names or kwargs is None:
         raise Dropped("no instructions")
-    kwargs = [{key: value for key, value in (k or {}).items() if value is not None} for k in kwargs]
-    return text, {"instruction_id_list": list(names), "kwargs": kwargs}, {}, [TAKEN]
+    return text, instructions(names, kwargs), {}, [TAKEN]
+
+
+def instructions(names: list[str], kwargs: list[dict | None]) -> dict[str, Any]:
+    """A reference of instructions, without the empty arguments that a table fills in."""
+    given = [{key: rows.number_of(v) for key, v in (one or {}).items() if v is not None} for one in kwargs]
+    return {"instruction_id_list": list(names), "kwargs": given}
 
 
 def _fraction(value: Any) -> str:

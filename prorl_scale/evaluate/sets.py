@@ -161,9 +161,8 @@ def _gpqa(record: Record) -> tuple[str, dict]:
 
 
 def _ifeval(record: Record) -> tuple[str, dict]:
-    kwargs = [{k: v for k, v in (given or {}).items() if v is not None} for given in record["kwargs"]]
     _question(record, "prompt")
-    return record["prompt"], {"instruction_id_list": list(record["instruction_id_list"]), "kwargs": kwargs}
+    return record["prompt"], sources.instructions(record["instruction_id_list"], record["kwargs"])
 
 
 def _eurus(of: str, record: Record) -> tuple[str, dict] | None:
