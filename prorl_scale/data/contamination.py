@@ -61,12 +61,18 @@ def _question(record: dict) -> str | None:
     return None
 
 
+_FORM = re.compile(  # the sentence with which our own prompts end: `evaluate` writes questions with it
+    r"\n(?:Let's think step by step and output|Think step by step, then give|Write Python code to solve the problem).*\Z",
+    re.DOTALL,
+)
+
+
 class Index:
     """The texts of some evaluation questions, and their runs of words."""
 
     def __init__(self, questions: Iterable[tuple[str, str]]):
         """Of (name of the set, question) pairs."""
-        questions = list(questions)
+        questions = [(name, _FORM.sub("", question)) for name, question in questions]
         self.texts = {plain(question): (name, question) for name, question in questions}
         self.runs = {run: name for name, question in questions for run in _runs(question)}
 

@@ -196,9 +196,18 @@ def wants_option(task: Task) -> bool:
 # --- the question: mathematics and STEM
 
 
+_SOLUTION = re.compile(r"\n\W*(?:solution|answer)\W*[0-9]?\W*[:.\n](.*)", re.IGNORECASE | re.DOTALL)
+
+
 def _box_in_the_problem(task: Task) -> bool:
-    """A box that holds something: the solution has slipped into the problem.  An empty one shows where to answer."""
+    """A box that holds something: the solution has slipped into the problem.  An empty one shows where to answer.
+
+    Or a heading "Solution:" with the reference behind it.
+    """
     content = re.sub(r"\\h?phantom\{[^{}]*\}|\\(?:text|q?quad|hspace)", "", last_boxed(task.question) or "")
+    told = _SOLUTION.search(task.question)
+    if told and any(re.search(rf"(?<![\w.]){re.escape(answer)}(?![\w.]*\w)", told[1]) for answer in answers(task)):
+        return True
     return bool(re.search(r"[0-9]|\\frac|\\sqrt|[A-Za-z]{2}", content))
 
 
@@ -208,7 +217,9 @@ _PICTURE = (
 )
 _FIGURE = _any(
     r"\bfig(?:ures?|s?\.)?[\s~(]*[0-9]+",
-    r"\b(?:in|from|on|see|by|using|consider|per) (?:the|this|these|our) (?:\w+ ){0,2}?(?:figures?|diagrams?|sketch)\b",
+    r"\b(?:in|from|on|see|by|using|consider|per|refer to|look at) (?:the|this|these|our) (?:\w+ ){0,2}?"
+    r"(?:figures?|diagrams?|sketch)\b",
+    rf"\b(?:following|according to the) {_PICTURE}\b(?! of)",
     r"\b(?:in|from|see) figures?\b(?! (?:skat|eight|of))",  # whose number was lost
     rf"\b{_PICTURE},? (?:(?:is|are|as|given|drawn|depicted|pictured) )*"
     r"(?:shown|shows|below|above|provided|depicted|attached|(?:at|to|on) (?:the )?(?:right|left))\b",
@@ -337,18 +348,20 @@ _SEVERAL_OUTPUTS = _any(
     r"\border (?:of [^.]{1,30} )?(?:does not|doesn't) matter\b",
     rf"\b{_MANY} (?:\w+ ){{0,3}}(?:answers|solutions|outputs|ways|options|possibilities|variants)\b[^.]{{0,80}}\bany\b",
     rf"\bif (?:there (?:is|are|exists?) )?{_MANY}\b[^.]{{0,120}}[,.] (?:you (?:can|may|should) )?(?:{_TELL} )?"
-    r"[^.]{0,25}\bany\b",
+    r"[^.]{0,25}\b(?:any|(?:an )?arbitrary|one of (?:them|these|those)|either)\b",
+    r"\bspecial (?:judge|checker)\b",
 )
 _INTERACTIVE = _any(
     r"\binteractive (?:problem|task|question|mode|judge|protocol)|\bis interactive\b|\binteractor\b",
     r"\binteraction protocol|\bfflush\s*\(|\bstdout\.flush|\bflush after\b",
     r"\bflush(?:ed|ing)? (?:(?:the|your|standard) )*(?:output|stdout|stream|buffer)",
+    r"\bcommunicat\w+ with (?:the |our )?(?:judge|jury|grader|interactor)",
     r"\b(?:ask|make|use) (?:at most|no more than|up to) \S+ (?:queries|questions)\b",
 )
 _FUNCTION = _any(
     r"\b(?:do not|don['’]?t) (?:need|have) to (?:read|take)(?: any| the)? (?:input|stdin)",
     r"\bcomplete the (?:\w+ )?(?:function|method)\b",
-    r"\byour task is to (?:complete|implement|write) (?:the |a )?(?:function|method)\b",
+    r"\b(?:your task is|you (?:only |just )?(?:need|have)) to (?:complete|implement|write) (?:the |a |this )?(?:function|method)\b",
     r"\bclass Solution\b",
 )
 _STANDARD = _any(r"\bfrom (?:the )?(?:standard input|stdin)\b", r"\bto (?:the )?(?:standard output|stdout)\b")
@@ -383,7 +396,7 @@ def cut_off(text: str) -> bool:
     >>> cut_off("3\n1 2 3\n4 5..."), cut_off("2\n0\n..."), cut_off("2 3\n#..\n..."), cut_off("0.5")
     (True, True, False, False)
     """
-    text = text.rstrip()
+    text = re.sub(r"\s*[(\[](?:truncated|omitted|cut)[)\]]$", "...", text.rstrip()).replace("…", "...")
     if not text.endswith("...") or text.endswith("...."):
         return False
     number = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)

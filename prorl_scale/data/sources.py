@@ -194,6 +194,14 @@ def _asked(value: Any) -> str:
     return text
 
 
+def _last_turn(chat: Any) -> Any:
+    """What the user of a chat says last; a text is a user's turn."""
+    if isinstance(chat, str):
+        return chat
+    said = [turn.get("content") for turn in chat or () if isinstance(turn, dict) and turn.get("role") == "user"]
+    return said[-1] if said else None
+
+
 def _math(record: dict[str, Any]) -> Parts:
     question, answer = _asked(record["problem"]), rows.answer_of(record["answer"])
     if answer is None:
@@ -277,8 +285,7 @@ def _code(record: dict[str, Any]) -> Parts:
     if record["ability"] != "code":
         raise Dropped("not code")
     reference = _tests(record["reward_model"])
-    users = [m.get("content") for m in record["prompt"] or () if m.get("role") == "user"]
-    text = _asked(users[-1] if users else None)
+    text = _asked(_last_turn(record["prompt"]))
     text = _asked(
         re.sub(
             r"\s*Write Python code to solve the problem\.[^`]{0,80}```python\s*Your code\s*```\s*at the end\.?\s*\Z",
@@ -299,7 +306,9 @@ def _tests(reward_model: Any) -> dict[str, Any]:
     lists = [reference[key] for key in ("inputs", "outputs", "asserts") if key in reference]
     if not all(isinstance(tests, list) for tests in lists) or not isinstance(reference.get("fn_name", ""), str):
         raise Dropped("tests that can't be read")  # a text of several lines may be one test or many
-    if not reference.get("asserts") and len(reference.get("inputs", ())) != len(reference.get("outputs", [None])):
+    if not lists:
+        raise Dropped("no tests")
+    if not reference.get("asserts") and len(reference.get("inputs", ())) != len(reference.get("outputs", ())):
         raise Dropped("not as many outputs as inputs")
     return reference
 
@@ -400,11 +409,12 @@ def _instruction(record: dict[str, Any]) -> Parts:
         names, kwargs = given.get("instruction_id_list"), given.get("instruction_kwargs", given.get("kwargs"))
     except (ValueError, AttributeError):
         raise Dropped("instructions that can't be read") from None
-    users = [message.get("content") for message in record["input"] or () if message.get("role") == "user"]
-    text = users[-1] if users else None
+    text = _last_turn(record["input"])
     _asked(text)
     if not names or kwargs is None:
         raise Dropped("no instructions")
+    if not isinstance(kwargs, list) or not all(isinstance(one, dict | None) for one in kwargs):
+        raise Dropped("instructions that can't be read")
     return text, instructions(names, kwargs), {}, [TAKEN]
 
 
