@@ -62,7 +62,8 @@ def _question(record: dict) -> str | None:
 
 
 _FORM = re.compile(  # the sentence with which our own prompts end: `evaluate` writes questions with it
-    r"\n(?:Let's think step by step and output|Think step by step, then give|Write Python code to solve the problem).*\Z",
+    r"\n(?:Let's think step by step and output|Think step by step, then give|Write Python code to solve the problem)"
+    r".*\Z",
     re.DOTALL,
 )
 

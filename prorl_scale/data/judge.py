@@ -361,7 +361,8 @@ _INTERACTIVE = _any(
 _FUNCTION = _any(
     r"\b(?:do not|don['’]?t) (?:need|have) to (?:read|take)(?: any| the)? (?:input|stdin)",
     r"\bcomplete the (?:\w+ )?(?:function|method)\b",
-    r"\b(?:your task is|you (?:only |just )?(?:need|have)) to (?:complete|implement|write) (?:the |a |this )?(?:function|method)\b",
+    r"\b(?:your task is|you (?:only |just )?(?:need|have)) to (?:complete|implement|write) (?:the |a |this )?"
+    r"(?:function|method)\b",
     r"\bclass Solution\b",
 )
 _STANDARD = _any(r"\bfrom (?:the )?(?:standard input|stdin)\b", r"\bto (?:the )?(?:standard output|stdout)\b")
