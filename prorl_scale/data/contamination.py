@@ -82,7 +82,7 @@ class Index:
 
         runs: whether a run of words counts.  The questions of one kind of puzzle all share their instructions.
         """
-        if not text.strip():
+        if not self.texts or not text.strip():
             return None
         if same := self.texts.get(plain(text)):
             name, question = same

@@ -263,18 +263,19 @@ def _settled(checks: list[Check], answer: str) -> list[Check]:
     return left
 
 
+_PLAIN = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?[0-9]{1,15})\}\{([0-9]{1,15})\}")
 
 
-def _number(text: str) -> Fraction | None:
+def _number(text: str) -> int | Fraction | None:
     r"""The value of an integer, a decimal or a fraction of integers; None for anything else.
 
     >>> _number("-012"), _number(r"\frac{3}{6}"), _number("0.50"), _number("2x")
-    (Fraction(-12, 1), Fraction(1, 2), Fraction(1, 2), None)
+    (-12, Fraction(1, 2), Fraction(1, 2), None)
     """
     text = text.strip("$ ")
-    if re.fullmatch(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", text):
-        return Fraction(text)
+    if _PLAIN.fullmatch(text):
+        return Fraction(text) if "." in text else int(text)
     found = _FRACTION.fullmatch(text)
     if found is None or int(found[3]) == 0:
         return None
