@@ -32,8 +32,9 @@ def plain(text: str) -> str:
     >>> plain(r"How many of  40 tiles are $\textbf{red}$?") == plain("how many of 40 tiles are red?"), plain("1.5")
     (True, '1.5')
     """
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox|emph)\s*\{([^{}]*)\}", r"\1", text)
+    if "\\" in text:
+        text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+        text = re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox|emph)\s*\{([^{}]*)\}", r"\1", text)
     text = _LAYOUT.sub("", text).casefold()
     return re.sub(r"\{([^{}\\])\}", r"\1", text).rstrip(".")
 

@@ -274,7 +274,8 @@ _NUMBERED = (
     r"(?:exercises?|problems?|examples?|questions?|sections?|chapters?|appendix|equations?|eqs?\.|theorems?|lemmas?|"
     r"tables?)"
 )
-_ELSEWHERE = _any(
+_ELSEWHERE = _Rare(
+    "exercise problem example question section chapter appendix eq theorem lemma table",
     rf"\b(?:repeat|see|in|of|from|by|use|using|with|to|and|for|do|consider|redo|solve|under|per) {_NUMBERED}"
     r"[\s~]*\(?[0-9]+(?:[.\-–][0-9]+)*[a-z]?\)?",
     r"\b(?:exercise|problem|eqs?\.?|equations?|table)[\s~]*\(?[0-9]+[.\-–][0-9]+",
@@ -290,7 +291,7 @@ def _refers_elsewhere(task: Task) -> bool:
         return False
     question = _ASIDE.sub(" ", _HEADING.sub("", task.question))
     shown = bool(_TABLE.search(question))
-    return any(not (shown and "table" in match[0].lower()) for match in _ELSEWHERE.finditer(question))
+    return any(not (shown and "table" in match[0].lower()) for match in _ELSEWHERE.pattern.finditer(question))
 
 
 _BEGIN = r"(?:\A|[.;:,)\n?]\s*|\bto |\band |\bthen |\bplease )"
