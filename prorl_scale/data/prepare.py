@@ -95,6 +95,9 @@ def prepare(config: Prepare) -> dict[str, Any]:
         "evaluation": [path.name for path in config.evaluation],
         "kept in spite of": sorted(config.keep),
         "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets", "math-verify")},
+        "wanted": {
+            domain: {split: sizes[split][domain] for split in sizes} for domain in config.only or sizes["train"]
+        },
         "rows": _total(parts, "rows"),
         "dropped": _total(parts, "dropped"),
         "noted": _total(parts, "noted"),

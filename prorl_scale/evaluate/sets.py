@@ -151,7 +151,8 @@ def _gsm8k(record: Record) -> tuple[str, dict]:
 def _gpqa(record: Record) -> tuple[str, dict]:
     """The official columns, the options in an order drawn from the question; or a question that holds them."""
     if "Question" not in record:
-        return _question(record, "question"), _given(rows.answer_of(record["correct_answer"]))
+        answer = record["correct_answer" if "correct_answer" in record else "answer"]
+        return _question(record, "question"), _given(rows.answer_of(answer))
     question = _question(record, "Question")
     texts = [str(record[name]).strip() for name in ("Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3)))]
     order = list(range(4))
@@ -161,9 +162,8 @@ def _gpqa(record: Record) -> tuple[str, dict]:
 
 
 def _ifeval(record: Record) -> tuple[str, dict]:
-    kwargs = [{k: v for k, v in (given or {}).items() if v is not None} for given in record["kwargs"]]
     _question(record, "prompt")
-    return record["prompt"], {"instruction_id_list": list(record["instruction_id_list"]), "kwargs": kwargs}
+    return record["prompt"], sources.instructions(record["instruction_id_list"], record["kwargs"])
 
 
 def _eurus(of: str, record: Record) -> tuple[str, dict] | None:
@@ -328,7 +328,8 @@ def _of_files() -> Iterator[EvalSet]:
         rows=279, paper=(16.80, 23.81),
     )  # fmt: skip
     yield EvalSet(
-        "gpqa_diamond", "stem", "Question, Correct Answer, Incorrect Answer 1 to 3; or question, correct_answer", _gpqa,
+        "gpqa_diamond", "stem", "Question, Correct Answer, Incorrect Answer 1 to 3; or question, "
+        "correct_answer or answer", _gpqa,
         hub=hub("stem", "spawn99/GPQA-diamond-ClaudeR1"),
         files="data/train*", rows=198, paper=(15.86, 41.78),
     )  # fmt: skip
