@@ -84,7 +84,7 @@ def open_parts(config: Config, recipe: Recipe, stages: list[Config], folder: Fol
 
 
 def open_here(config: Config, source: str, recipe: Recipe, stages: list[Config]) -> Parts:
-    """This rank's parts, the model from `source`.  Raises UserError where one can't be opened, or lacks what it takes."""
+    """This rank's parts, the model from `source`.  Raises UserError for one that can't be opened, or won't do."""
     model, tokenizer = models.load_policy(dataclasses.replace(config, model=source, device="cpu"))
     task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
     check_stages(recipe, stages, task)
