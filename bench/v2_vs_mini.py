@@ -41,8 +41,9 @@ class Settings:
 def make(module: Any, settings: Settings, folder: Path, **more: Any) -> Any:
     """A run that is ready for its first step."""
     config = module.Config(
-        out=str(folder / module.__name__), base_cache=settings.base_cache, warm_up_steps=settings.warm_up_steps, steps=10**6, learning_rate=1e-30,
-        prompts_per_step=settings.prompts_per_step, weight_decay=0.0, dynamic_sampling=False, **more,
+        out=str(folder / module.__name__), base_cache=settings.base_cache, warm_up_steps=settings.warm_up_steps,
+        prompts_per_step=settings.prompts_per_step, steps=10**6, learning_rate=1e-30, weight_decay=0.0,
+        dynamic_sampling=False, **more,
     )  # fmt: skip
     return mini.start_run(mini.settings.resolve(config), module.Run)
 
@@ -67,8 +68,8 @@ def main(settings: Settings) -> None:
                     taken = step(runs[i])
                     if number:  # the first of each is warm-up
                         seconds[i].append(taken)
-    ours, theirs = (statistics.median(side) for side in (seconds[1], seconds[0]))
-    thirds = [ours_ / theirs_ for ours_, theirs_ in zip(*(thirds_of(side) for side in reversed(seconds)), strict=True)]
+    theirs, ours = map(statistics.median, seconds)
+    thirds = [b / a for a, b in zip(*map(thirds_of, seconds), strict=True)]
     figures = {
         "steps": settings.steps, "prompts_per_step": settings.prompts_per_step, "v2_seconds": round(ours, 4),
         "mini_seconds": round(theirs, 4), "ratio": round(ours / theirs, 4), "low": round(min(thirds), 4),
