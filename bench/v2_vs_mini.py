@@ -3,8 +3,8 @@
     python bench/v2_vs_mini.py [--steps 30] [--out FILE]
 
 Two runs of the laptop model in one process take turns, so that whatever else the machine does hits both.  Their
-learning rate is too small to move a weight, so both write and train on the same answers.  Processor seconds; the ratio is
-that of the medians, with the range over thirds of the steps.
+learning rate is too small to move a weight, so both write and train on the same answers.  Processor seconds; the ratio
+is that of the medians, with the range over thirds of the steps.
 """
 
 import json
