@@ -134,8 +134,8 @@ def check(config: Any) -> None:
     for name in ("temperature", "eval_temperature"):
         if getattr(config, name) < COOLEST:
             raise UserError(
-                f"{flag(name)} {getattr(config, name)} is below {COOLEST}, where log-probs overflow and vLLM samples at "
-                "another temperature than it is given: give at least that"
+                f"{flag(name)} {getattr(config, name)} is below {COOLEST}, where log-probs overflow and vLLM samples "
+                "at another temperature than it is given: give at least that"
             )
     if config.eps_low >= 1:
         raise UserError(
