@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import AutoConfig, AutoTokenizer
 
 import prorl_mini
 from prorl_lab import models, settings
@@ -75,11 +76,12 @@ def open_parts(config: Config, recipe: Recipe, stages: list[Config], folder: Fol
         parts = open_here(config, config.model, recipe, stages)
         folder.begin(prorl_mini.Run(config, parts.model, None, None, parts.tokenizer, None, None, folder))
         write_json(folder.path / "recipe.json", dataclasses.asdict(recipe))
+        check_copy(models.stop_ids(parts.model.config, parts.tokenizer), base)
         first.append(parts)
 
+    base = str(folder.path / "base")
     if not config.resume:
         distributed.on_main(begin)
-    base = str(folder.path / "base")
     return distributed.on_all(lambda: first[0] if first else open_here(config, base, recipe, stages))
 
 
@@ -89,6 +91,19 @@ def open_here(config: Config, source: str, recipe: Recipe, stages: list[Config])
     task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
     check_stages(recipe, stages, task)
     return Parts(model, tokenizer, task, open_pool(config, task))
+
+
+def check_copy(stop_ids: list[int], base: str) -> None:
+    """The copy in the run folder, which the other ranks and a resumed run read, ends answers with the same tokens.
+
+    Else each would stop, and score, its answers in its own way without a word.  Raises UserError.
+    """
+    copied = models.stop_ids(AutoConfig.from_pretrained(base), AutoTokenizer.from_pretrained(base))
+    if copied != stop_ids:
+        raise UserError(
+            f"answers of the model end with the tokens {stop_ids}, those of its copy in {base} with {copied}: write "
+            "eos_token_id into the model's config.json, all of them as a list, and start again with another --out"
+        )
 
 
 def open_pool(config: Config, task: Any) -> Pool | None:

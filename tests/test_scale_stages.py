@@ -179,6 +179,15 @@ def test_a_stage_that_cannot_be_is_found_out_at_the_start(staged):
         start.check_stages(TWO, staged.stages, without)
 
 
+def test_a_copy_that_ends_answers_otherwise_is_refused(run):  # noqa: F811
+    """A token that only the original's files named would be lost to the other ranks."""
+    folder = str(run.folder.path.parent / "model")
+    ids = start.models.stop_ids(run.policy.config, run.tokenizer)
+    start.check_copy(ids, folder)
+    with pytest.raises(UserError, match="eos_token_id"):
+        start.check_copy([*ids, 7], folder)
+
+
 def test_a_run_that_ended_by_its_own_rules_says_so_until_it_is_resumed(run):  # noqa: F811
     run.folder.note_stop("KL is too high")
     assert (run.folder.path / "stopped").read_text() == "KL is too high\n"
