@@ -36,6 +36,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import DynamicCache
@@ -288,10 +289,7 @@ def group_advantages(rewards: Tensor) -> Tensor:
 
 
 def add_advantages(run: Run, groups: list[list[Sample]]) -> None:
-    """Compare each answer with its group, where asked with cut answers as wrong ones.
-
-    That comes AFTER the filter of `collect_groups`: a penalty before it would decide which groups survive.
-    """
+    """Compare each answer with its group, cut ones as wrong where asked: AFTER the filter, which sees raw rewards."""
     for group in groups:
         rewards = [0.0 if run.config.zero_truncated and s.truncated else s.reward for s in group]
         for sample, advantage in zip(group, group_advantages(torch.tensor([rewards]))[0].tolist(), strict=True):
@@ -335,10 +333,9 @@ def make_batch(samples: list[Sample], device: Any) -> Batch:
     rows: dict[tuple[int, ...], int] = {}
     owner = [rows.setdefault(tuple(s.prompt), len(rows)) for s in samples]
     prompts, seen = pad_left([list(prompt) for prompt in rows], device)
-    width = max(len(s.answer) for s in samples)
-    answers = torch.tensor([s.answer + [0] * (width - len(s.answer)) for s in samples], device=device)
+    answers = pad_sequence([torch.tensor(s.answer) for s in samples], batch_first=True).to(device)
     lengths = torch.tensor([len(s.answer) for s in samples], device=device)
-    mask = torch.arange(width, device=device) < lengths[:, None]
+    mask = torch.arange(answers.shape[1], device=device) < lengths[:, None]
     return Batch(prompts, seen, torch.tensor(owner, device=device), answers, mask)
 
 
@@ -526,12 +523,10 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     for part in split_microbatches(samples, config.microbatch_tokens):
         batch = make_batch(part, policy.device)
         logp, _ = answer_logprobs(policy, batch, config.temperature)  # (B, A), as all below
-        old_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.old_logp for s in part]).to(logp))
+        old_logp = pad_sequence([s.old_logp for s in part], batch_first=True).to(logp)
         advantages = torch.tensor([[s.advantage] for s in part]).to(logp)  # (B, 1)
         weights = token_weights(batch.mask, num_tokens, len(samples), config.loss_level).to(logp)
-        ref_logp = None
-        if config.kl_coef > 0:
-            ref_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.ref_logp for s in part]).to(logp))
+        ref_logp = pad_sequence([s.ref_logp for s in part], batch_first=True).to(logp) if config.kl_coef > 0 else None
         loss, stats = penalized_loss(logp, old_logp, ref_logp, advantages, weights, num_tokens, config)
         loss.backward()
         for key, value in {**stats, "loss": loss.detach()}.items():

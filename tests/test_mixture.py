@@ -22,6 +22,7 @@ from prorl_lab.tasks import prompt_ids
 from prorl_scale import distributed, tasks, train
 from prorl_scale.config import Config
 from prorl_scale.rewards import DOMAINS, STATUSES, Pool, SandboxError, Verdict, sandbox
+from prorl_scale.start import open_pool
 from tests.mixture import byte_model, prepared
 from tests.test_real_model import smollm  # noqa: F401  a fixture
 from tests.test_run import assert_equal
@@ -222,12 +223,12 @@ def test_a_sandbox_that_breaks_stops_every_rank(as_two):
 def test_no_sandbox_is_one_sentence_unless_unsafe(monkeypatch, task):
     monkeypatch.setattr(sandbox, "bubblewrap", lambda: "/bin/false")
     with pytest.raises(UserError, match=r"sandbox can't start .*give --unsafe-verifiers") as stopped:
-        train.open_pool(Config(verifier_workers=1), task)
+        open_pool(Config(verifier_workers=1), task)
     assert "\n" not in str(stopped.value)
-    with train.open_pool(Config(verifier_workers=2, unsafe_verifiers=True), task) as pool:
+    with open_pool(Config(verifier_workers=2, unsafe_verifiers=True), task) as pool:
         assert len(pool._workers) == 2
         assert pool.verify([("math", r"\boxed{1}", {"answer": "1"})]) == [Verdict(1.0, "ok")]
-    assert train.open_pool(Config(), tasks.tasks.LaptopTask(0, [1])) is None
+    assert open_pool(Config(), tasks.tasks.LaptopTask(0, [1])) is None
 
 
 def test_the_processes_of_a_machine_share_its_processors(monkeypatch, task):
