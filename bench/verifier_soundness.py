@@ -1,0 +1,241 @@
+"""The judge of verifiers: how many provably wrong answers a grader pays, and how many right ones it refuses, by kind.
+
+    python bench/verifier_soundness.py --data DIR                                # ours, a table by kind
+    python bench/verifier_soundness.py --data DIR --limit 40 --ours ../other     # 40 pairs a kind, another checkout
+    python bench/verifier_soundness.py --data DIR --show digit_changed           # each pair of a kind that went wrong
+    python bench/verifier_soundness.py --data DIR --graders ours yesterday math-verify trl --out results/...
+
+`DIR` is the folder of PRORL_TEST_DATA.  Every grader runs in a process of its own that reads JSON lines, with a clock
+for each pair; a pair that runs out of it is refused.  Pairs and their proofs: soundness_pairs.py, soundness_reader.py.
+"""
+
+import json
+import os
+import platform
+import random
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import tyro
+from soundness_pairs import Pair, make
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+GRADERS = ROOT / "bench" / "graders"
+YESTERDAY = "5fec207"  # the last commit before the verifier became typed
+START_SECONDS = 300.0  # for a grader's imports
+
+
+@dataclass
+class Config:
+    data: Path  # the folder of real test data
+    graders: list[str] = field(default_factory=lambda: ["ours"])
+    ours: Path = ROOT  # the checkout whose scorers are "ours"
+    seed: int = 0
+    limit: int | None = None  # pairs of a kind; None for all
+    kinds: list[str] = field(default_factory=list)  # only these
+    show: str | None = None  # print what went wrong in this kind ("all" for every kind)
+    clock: float = 10.0  # seconds a grader has for one pair
+    out: Path | None = None  # where JSON and table go
+
+
+class Grader:
+    """A grader's process: one pair at a time, killed and started anew where it does not reply in time."""
+
+    def __init__(self, name: str, command: list[str], clock: float, log: Path):
+        self.name, self.command, self.clock, self.log = name, command, clock, log
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(GRADERS), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment
+            )
+        if self._line(START_SECONDS) is None:
+            sys.exit(
+                f"the grader {self.name} does not start; the last of what it said:\n{self.log.read_text()[-2000:]}"
+            )
+
+    def grade(self, item: dict) -> dict:
+        """Score, status and seconds of a pair."""
+        if self.process is None:
+            self.start()
+        begin = time.monotonic()
+        try:
+            self.process.stdin.write(json.dumps(item).encode() + b"\n")
+            self.process.stdin.flush()
+            line = self._line(self.clock)
+        except BrokenPipeError:
+            line = None
+        seconds = time.monotonic() - begin
+        if line is None:
+            status = "timeout" if seconds >= self.clock else "died"
+            self.stop()
+            return {"score": 0.0, "status": status, "seconds": seconds}
+        return {**line, "seconds": seconds}
+
+    def _line(self, seconds: float) -> dict | None:
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        text = self.process.stdout.readline() if ready else b""
+        return json.loads(text) if text else None
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+        self.process = None
+
+
+def command(name: str, config: Config, scratch: Path) -> list[str]:
+    """How a grader is started.  Those of other projects need their environment (graders/environments.py)."""
+    if name == "ours":
+        return [sys.executable, str(GRADERS / "ours.py"), str(config.ours)]
+    if name == "yesterday":
+        return [sys.executable, str(GRADERS / "ours.py"), str(exported(YESTERDAY, scratch))]
+    if name == "math-verify":
+        return [sys.executable, str(GRADERS / "plain_math_verify.py")]
+    sys.exit(f"no grader is called {name}")
+
+
+def exported(commit: str, scratch: Path) -> Path:
+    """The files of a commit in a folder."""
+    folder = scratch / commit
+    folder.mkdir()
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
+    return folder
+
+
+def chosen(pairs: Iterable[Pair], config: Config) -> list[Pair]:
+    by_kind = defaultdict(list)
+    for pair in pairs:
+        if not config.kinds or pair.kind in config.kinds:
+            by_kind[pair.kind].append(pair)
+    rng = random.Random(config.seed)
+    return [
+        pair
+        for group in by_kind.values()
+        for pair in (group if config.limit is None else rng.sample(group, min(config.limit, len(group))))
+    ]
+
+
+def judge(name: str, pairs: list[Pair], config: Config, scratch: Path) -> list[dict]:
+    grader = Grader(name, command(name, config, scratch), config.clock, scratch / f"{name}.log")
+    grader.start()
+    replies = []
+    for pair in tqdm(pairs, desc=name, mininterval=5, disable=None):
+        item = {"domain": pair.domain, "gold": pair.gold, "answer": pair.answer, "response": pair.response}
+        replies.append(grader.grade(item))
+    grader.stop()
+    return replies
+
+
+def went_wrong(pair: Pair, reply: dict) -> bool:
+    """A wrong answer that is paid in full, a right one that is not.  A grader that declines to judge pays nothing."""
+    return ((reply["score"] or 0.0) >= 1.0) is not pair.right
+
+
+def table(pairs: list[Pair], verdicts: dict[str, list[dict]]) -> str:
+    """Markdown: wrong answers paid and right ones refused, in per cent, a line per kind and a column per grader."""
+    lines = []
+    for is_right, title in ((False, "wrong answers paid, %"), (True, "right answers refused, %")):
+        rows = [i for i, pair in enumerate(pairs) if pair.right is is_right]
+        kinds = sorted({(pairs[i].domain, pairs[i].kind) for i in rows})
+        lines += [f"| {title} | pairs | {' | '.join(verdicts)} |", "|---|---:|" + "---:|" * len(verdicts)]
+        for label, members in [
+            *(
+                (kind, [i for i in rows if (pairs[i].domain, pairs[i].kind) == (domain, kind)])
+                for domain, kind in kinds
+            ),
+            ("**all**", rows),
+        ]:
+            if members:
+                shares = [
+                    100 * sum(went_wrong(pairs[i], v[i]) for i in members) / len(members) for v in verdicts.values()
+                ]
+                lines.append(f"| {label} | {len(members):,} | {' | '.join(f'{s:.2f}' if s else '0' for s in shares)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main(config: Config) -> None:
+    pairs, left_out = make(config.data, config.seed)
+    pairs = chosen(pairs, config)
+    verdicts: dict[str, list[dict]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in config.graders:
+            begin = time.monotonic()
+            verdicts[name] = judge(name, pairs, config, Path(folder))
+            slow = [reply["seconds"] for reply in verdicts[name]]
+            statuses = Counter(r["status"].split(" ")[0] for r in verdicts[name])
+            print(f"{name}: {time.monotonic() - begin:.0f} s, the slowest pair {max(slow):.2f} s, {dict(statuses)}")
+            if config.show:
+                show(pairs, verdicts[name], config.show)
+    print(table(pairs, verdicts))
+    if config.out:
+        write(config, pairs, verdicts, left_out)
+
+
+def show(pairs: list[Pair], replies: list[dict], kind: str) -> None:
+    for pair, reply in zip(pairs, replies, strict=True):
+        if went_wrong(pair, reply) and kind in (pair.kind, "all"):
+            what = "REFUSED" if pair.right else "PAID"
+            extra = "" if pair.response.count("boxed") == 1 else f"   response {pair.response!r}"
+            print(
+                f"{what} {pair.domain} {pair.kind}: gold {pair.gold!r} answer {pair.answer!r} {reply['status']}{extra}"
+            )
+
+
+def write(config: Config, pairs: list[Pair], verdicts: dict[str, list[dict]], left_out: dict[str, Counter]) -> None:
+    """The table, the figures, and each pair that ours got wrong."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "table.md").write_text(table(pairs, verdicts), encoding="utf-8")
+    figures = {
+        "seed": config.seed,
+        "clock": config.clock,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("math-verify", "latex2sympy2_extended", "sympy", "mpmath")},
+        "pairs": dict(Counter("right" if pair.right else "wrong" for pair in pairs)),
+        "left out": {kind: dict(counts) for kind, counts in left_out.items() if counts},
+        "graders": {},
+    }
+    for name, replies in verdicts.items():
+        by_kind: dict[str, dict] = {}
+        for pair, reply in zip(pairs, replies, strict=True):
+            line = by_kind.setdefault(pair.kind, {"right": pair.right, "pairs": 0, "failures": 0, "timeouts": 0})
+            line["pairs"] += 1
+            line["failures"] += went_wrong(pair, reply)
+            line["timeouts"] += reply["status"] == "timeout"
+        seconds = sorted(reply["seconds"] for reply in replies)
+        figures["graders"][name] = {
+            "kinds": by_kind,
+            "seconds a pair": {"median": seconds[len(seconds) // 2], "slowest": seconds[-1]},
+        }
+    (config.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    failures = [
+        {
+            "kind": p.kind,
+            "right": p.right,
+            "domain": p.domain,
+            "gold": p.gold,
+            "answer": p.answer,
+            "status": r["status"],
+        }
+        for p, r in zip(pairs, verdicts.get("ours", []), strict=False)
+        if went_wrong(p, r)
+    ]
+    lines = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in failures)
+    (config.out / "ours_failures.jsonl").write_text(lines, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
