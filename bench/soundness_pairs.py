@@ -14,7 +14,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from soundness_reader import (
     Unread,
     Word,
     at,
-    differ,
     exact,
     letters,
     proven,
@@ -60,8 +59,7 @@ Maker = Callable[[Row, random.Random, list[Row]], Iterator[str]]
 WRONG: dict[str, Maker] = {}
 RIGHT: dict[str, Maker] = {}
 OWN_PROOF: set[str] = set()  # kinds that prove what they make themselves; their docstring says how
-RESPONSES: dict[str, Callable[[str], str]] = {}  # kinds whose response is not one sentence around one box
-RESPONSE = "The answer is $\\boxed{{{}}}$."
+PLAIN_RESPONSE = "The answer is $\\boxed{{{}}}$."
 
 
 def wrong(own_proof: bool = False) -> Callable[[Maker], Maker]:
@@ -99,7 +97,7 @@ def rows(data: Path) -> list[Row]:
     return [row for row in found if row.gold and row.gold != "None"]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def value(text: str) -> object:
     try:
         return read(text)
@@ -645,9 +643,9 @@ def word_changed(row: Row, rng: random.Random, others: list[Row]) -> Iterator[st
     if isinstance(found, Word):
         words = [r.gold for r in others if isinstance(value(r.gold), Word) and value(r.gold) != found]
         yield from rng.sample(words, 2)
-        yield r"\text{not %s}" % found.text
+        yield rf"\text{{not {found.text}}}"
         if len(found.text) == 1:
-            yield r"\text{(%s)}" % rng.choice("ABCDE".replace(found.text.upper(), ""))
+            yield rf"\text{{({rng.choice('ABCDE'.replace(found.text.upper(), ''))})}}"
 
 
 @wrong(own_proof=True)
@@ -678,7 +676,7 @@ def letters_reordered(row: Row, rng: random.Random, others: list[Row]) -> Iterat
     """A word of capitals that is an order or a code, in another order."""
     if found := re.fullmatch(r"\\text\{([A-Z]{2,})\}", row.gold):
         for _ in range(3):
-            yield r"\text{%s}" % "".join(rng.sample(found[1], len(found[1])))
+            yield rf"\text{{{''.join(rng.sample(found[1], len(found[1])))}}}"
 
 
 @wrong(own_proof=True)
@@ -786,7 +784,7 @@ def decimal_as_fraction(row: Row, rng: random.Random, others: list[Row]) -> Iter
 @right()
 def zeros_of_a_decimal(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
     """3.0 for 3, 0.50 for 0.5, .5 for 0.5."""
-    if integer(row.gold) is not None and "0" != row.gold[0]:
+    if integer(row.gold) is not None and row.gold[0] != "0":
         yield row.gold + rng.choice((".0", ".00"))
     elif re.fullmatch(r"-?\d*\.\d+", row.gold):
         yield row.gold + "0"
@@ -843,9 +841,9 @@ def factorised_number(row: Row, rng: random.Random, others: list[Row]) -> Iterat
 
 @right()
 def power_evaluated(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
-    if found := re.fullmatch(r"(-?)(\d+)\^\{?(\d+)\}?", row.gold):
-        if int(found[3]) <= 60:
-            yield found[1] + str(int(found[2]) ** int(found[3]))
+    found = re.fullmatch(r"(-?)(\d+)\^\{?(\d+)\}?", row.gold)
+    if found and int(found[3]) <= 60:
+        yield found[1] + str(int(found[2]) ** int(found[3]))
 
 
 # --- right: typography
@@ -861,8 +859,9 @@ def spaces_removed(row: Row, rng: random.Random, others: list[Row]) -> Iterator[
 
 @right()
 def spaces_added(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
-    if not re.search(WORDY + r"|\\!", row.gold) and re.search(r"[-+=,]", row.gold) and "{,}" not in row.gold:
-        if not re.fullmatch(r"-?[\d,.]+", row.gold):
+    plain_number = re.fullmatch(r"-?[\d,.{}]+", row.gold)
+    if not plain_number and not re.search(WORDY + r"|\\!", row.gold) and re.search(r"[-+=,]", row.gold):
+        if "{,}" not in row.gold:
             yield re.sub(r"(?<=[^(\[{,^ ])([-+=])", r" \1 ", row.gold)
             yield re.sub(r"(?<=\w|\)|\})([-+=])", r"\\,\1\\;", row.gold)
 
@@ -924,7 +923,7 @@ def unspelled(text: str) -> str:
 
 @right()
 def box_spelled(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
-    r"""\boxed {42}, \boxed{\boxed{42}}, blanks and line ends within the box: see `RESPONSES`."""
+    r"""\boxed {42}, \boxed{\boxed{42}}, blanks and line ends within the box: see `BOXES`."""
     yield row.gold
 
 
@@ -959,9 +958,9 @@ def named_value(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str
 
 @right()
 def name_dropped(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
-    if found := re.fullmatch(r"([A-Za-z])\s*=\s*(.*)", row.gold):
-        if isinstance(value(row.gold), Expression):
-            yield found[2]
+    found = re.fullmatch(r"([A-Za-z])\s*=\s*(.*)", row.gold)
+    if found and isinstance(value(row.gold), Expression):
+        yield found[2]
 
 
 @right(own_proof=True)
@@ -991,7 +990,8 @@ def unit_respelled(row: Row, rng: random.Random, others: list[Row]) -> Iterator[
         number_part, unit, exponent = found[1], found[2].strip(), found[3] or ""
         if isinstance(value(number_part), Expression):
             yield number_part
-            yield number_part + r"\ \mathrm{%s}" % unit.replace(" ", r"\ ") + exponent
+            upright = unit.replace(" ", "\\ ")
+            yield rf"{number_part}\ \mathrm{{{upright}}}{exponent}"
             yield rf"{number_part} \text{{ {unit}}}{exponent}"
 
 
@@ -1119,7 +1119,7 @@ def _sympy(tree: tuple) -> sympy.Expr | None:
     return None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _algebra(gold: str) -> sympy.Expr | None:
     found = value(gold)
     return _sympy(found.tree) if isinstance(found, Expression) and number(gold) is None else None
@@ -1238,7 +1238,7 @@ STEM_TOLERANCE = Fraction(1, 100)  # the least difference of a wrong answer; a r
 
 
 def stem_pairs(everything: list[Row], seed: int) -> list[Pair]:
-    """Both sides are exact fractions: a wrong one differs by more than `STEM_TOLERANCE`, a right one by less than half."""
+    """Both sides are exact fractions: a wrong one is off by more than `STEM_TOLERANCE`, a right one by less than half."""
     rng = random.Random(f"{seed} stem")
     numbers = sorted({abs(int(row.gold)) for row in everything if re.fullmatch(r"-?[1-9]\d{1,2}", row.gold)})
     pairs = []
@@ -1272,7 +1272,7 @@ def stem_pairs(everything: list[Row], seed: int) -> list[Pair]:
             for kind, (answer, worth) in group.items():
                 gap = abs(worth - mantissa) / mantissa  # the power of ten is cut out of both
                 if gap < STEM_TOLERANCE / 2 if is_right else gap > STEM_TOLERANCE:
-                    text = RESPONSE.format(answer)
+                    text = PLAIN_RESPONSE.format(answer)
                     pairs.append(Pair(f"stem_{kind}", is_right, "stem", gold, answer, text, "made from digits"))
     return pairs
 
@@ -1292,7 +1292,7 @@ def _plain_decimal(x: Fraction) -> str:
 # --- made pairs
 
 
-RESPONSES_OF_BOX = (
+BOXES = (
     r"The answer is $\boxed {{{}}}$.",
     r"The answer is \boxed{{ {} }}.",
     "Therefore\n\\[\n\\boxed{{\n{}\n}}\n\\]",
@@ -1305,7 +1305,7 @@ TYPOGRAPHY = {
     "unbraced_fraction", "root_respelled", "base_respelled", "thousands_separated", "thousands_joined",
     "matrix_respelled", "number_split", "list_joined",
 }  # fmt: skip
-CAPS = {"wrong": 900, "right": 700}  # pairs of one kind; plain whole numbers come last, so that all forms are there
+CAPS = {"wrong": 620, "right": 400}  # pairs of one kind; plain whole numbers come last, so that all forms are there
 
 
 def response(kind: str, gold: str, answer: str, rng: random.Random) -> str:
@@ -1314,10 +1314,10 @@ def response(kind: str, gold: str, answer: str, rng: random.Random) -> str:
     if kind == "thought_cut_off":
         return f"<think>Let me see. Perhaps $\\boxed{{{answer}}}$? No, wait"
     if kind == "box_spelled":
-        return rng.choice(RESPONSES_OF_BOX).format(answer)
+        return rng.choice(BOXES).format(answer)
     if kind == "boxes_of_working":
         return f"<think>Is it \\boxed{{17}} or \\boxed{{x}}? No.</think>\nThe answer is $\\boxed{{{answer}}}$."
-    return RESPONSE.format(answer)
+    return PLAIN_RESPONSE.format(answer)
 
 
 def make(data: Path, seed: int = 0) -> tuple[list[Pair], dict[str, Counter]]:
@@ -1364,7 +1364,3 @@ def proof(kind: str, gold: str, answer: str) -> bool | None:
     if kind in OWN_PROOF:
         return kind in WRONG
     return proven(gold, unspelled(answer) if kind in RIGHT else answer)
-
-
-def as_dict(pair: Pair) -> dict:
-    return asdict(pair)

@@ -25,7 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import tyro
-from soundness_pairs import Pair, make
+from graders import environments
+from soundness_pairs import PLAIN_RESPONSE, Pair, make
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +45,8 @@ class Config:
     kinds: list[str] = field(default_factory=list)  # only these
     show: str | None = None  # print what went wrong in this kind ("all" for every kind)
     clock: float = 10.0  # seconds a grader has for one pair
+    environments: Path | None = None  # where other graders' environments are kept; None: made anew and thrown away
+    cache: Path | None = None  # verdicts of earlier runs, a file per grader; ours are never taken from it
     out: Path | None = None  # where JSON and table go
 
 
@@ -103,7 +106,9 @@ def command(name: str, config: Config, scratch: Path) -> list[str]:
         return [sys.executable, str(GRADERS / "ours.py"), str(exported(YESTERDAY, scratch))]
     if name == "math-verify":
         return [sys.executable, str(GRADERS / "plain_math_verify.py")]
-    sys.exit(f"no grader is called {name}")
+    if name in environments.GRADERS:
+        return environments.command(name, config.environments or scratch)
+    sys.exit(f"no grader is called {name}: ours, yesterday, math-verify, {', '.join(environments.GRADERS)}")
 
 
 def exported(commit: str, scratch: Path) -> Path:
@@ -116,25 +121,36 @@ def exported(commit: str, scratch: Path) -> Path:
 
 
 def chosen(pairs: Iterable[Pair], config: Config) -> list[Pair]:
+    """The pairs asked for.  A lower limit takes some of what a higher one takes, so that their verdicts can be kept."""
     by_kind = defaultdict(list)
     for pair in pairs:
         if not config.kinds or pair.kind in config.kinds:
             by_kind[pair.kind].append(pair)
-    rng = random.Random(config.seed)
-    return [
-        pair
-        for group in by_kind.values()
-        for pair in (group if config.limit is None else rng.sample(group, min(config.limit, len(group))))
-    ]
+    for kind, group in by_kind.items():
+        if config.limit is not None:
+            random.Random(f"{config.seed} {kind}").shuffle(group)
+    return [pair for group in by_kind.values() for pair in group[: config.limit]]
 
 
 def judge(name: str, pairs: list[Pair], config: Config, scratch: Path) -> list[dict]:
+    """The grader's replies, in the order of the pairs."""
     grader = Grader(name, command(name, config, scratch), config.clock, scratch / f"{name}.log")
-    grader.start()
+    kept = config.cache / f"{name}.jsonl" if config.cache and name != "ours" else None
+    known = {}
+    if kept and kept.exists():
+        known = {tuple(line["pair"]): line["reply"] for line in map(json.loads, kept.read_text().splitlines())}
     replies = []
-    for pair in tqdm(pairs, desc=name, mininterval=5, disable=None):
-        item = {"domain": pair.domain, "gold": pair.gold, "answer": pair.answer, "response": pair.response}
-        replies.append(grader.grade(item))
+    for pair in tqdm(pairs, desc=name, mininterval=10, disable=None):
+        key = (pair.domain, pair.gold, pair.response)
+        if key not in known:
+            plain = pair.response == PLAIN_RESPONSE.format(pair.answer)
+            item = {"domain": pair.domain, "gold": pair.gold, "answer": pair.answer, "response": pair.response}
+            known[key] = grader.grade({**item, "plain": plain})
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"pair": key, "reply": known[key]}) + "\n")
+        replies.append(known[key])
     grader.stop()
     return replies
 
