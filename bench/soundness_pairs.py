@@ -53,6 +53,7 @@ class Pair:
     answer: str  # what is in the box
     response: str
     source: str
+    reference: dict | None = None  # of the other domains; of mathematics and STEM it is the gold
 
 
 Maker = Callable[[Row, random.Random, list[Row]], Iterator[str]]
@@ -859,16 +860,17 @@ def spaces_removed(row: Row, rng: random.Random, others: list[Row]) -> Iterator[
 
 @right()
 def spaces_added(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
-    plain_number = re.fullmatch(r"-?[\d,.{}]+", row.gold)
-    if not plain_number and not re.search(WORDY + r"|\\!", row.gold) and re.search(r"[-+=,]", row.gold):
-        if "{,}" not in row.gold:
-            yield re.sub(r"(?<=[^(\[{,^ ])([-+=])", r" \1 ", row.gold)
-            yield re.sub(r"(?<=\w|\)|\})([-+=])", r"\\,\1\\;", row.gold)
+    signs = not re.fullmatch(r"-?[\d,.{}]+", row.gold) and re.search(r"[-+=,]", row.gold)
+    if signs and not re.search(WORDY + r"|\\!|\{,\}", row.gold):
+        yield re.sub(r"(?<=[^(\[{,^ ])([-+=])", r" \1 ", row.gold)
+        yield re.sub(r"(?<=\w|\)|\})([-+=])", r"\\,\1\\;", row.gold)
 
 
 @right()
 def left_right(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
     plain = re.sub(r"\\left|\\right", "", row.gold)
+    if re.search(WORDY + r"\{[^{}]*[(\[]", row.gold):
+        return  # within \text these commands are none
     if "(" in plain or "[" in plain.replace("sqrt[", ""):
         if r"\left" in row.gold:
             yield plain
@@ -1238,7 +1240,7 @@ STEM_TOLERANCE = Fraction(1, 100)  # the least difference of a wrong answer; a r
 
 
 def stem_pairs(everything: list[Row], seed: int) -> list[Pair]:
-    """Both sides are exact fractions: a wrong one is off by more than `STEM_TOLERANCE`, a right one by less than half."""
+    """Both sides are exact fractions: a wrong one is off by more than `STEM_TOLERANCE`, a right one by half at most."""
     rng = random.Random(f"{seed} stem")
     numbers = sorted({abs(int(row.gold)) for row in everything if re.fullmatch(r"-?[1-9]\d{1,2}", row.gold)})
     pairs = []

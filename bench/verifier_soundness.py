@@ -20,12 +20,14 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import soundness_heldout  # noqa: F401  registers its kinds
 import tyro
 from graders import environments
+from soundness_domains import code_pairs, instruction_pairs, puzzle_pairs
 from soundness_pairs import PLAIN_RESPONSE, Pair, make
 from tqdm import tqdm
 
@@ -40,6 +42,7 @@ class Config:
     data: Path  # the folder of real test data
     graders: list[str] = field(default_factory=lambda: ["ours"])
     ours: Path = ROOT  # the checkout whose scorers are "ours"
+    domains: list[str] = field(default_factory=lambda: ["math", "stem"])  # also code, puzzle, instruction
     seed: int = 0
     limit: int | None = None  # pairs of a kind; None for all
     kinds: list[str] = field(default_factory=list)  # only these
@@ -106,6 +109,8 @@ def command(name: str, config: Config, scratch: Path) -> list[str]:
         return [sys.executable, str(GRADERS / "ours.py"), str(exported(YESTERDAY, scratch))]
     if name == "math-verify":
         return [sys.executable, str(GRADERS / "plain_math_verify.py")]
+    if name == "their-own":
+        return [sys.executable, str(GRADERS / "their_own.py")]
     if name in environments.GRADERS:
         return environments.command(name, config.environments or scratch)
     sys.exit(f"no grader is called {name}: ours, yesterday, math-verify, {', '.join(environments.GRADERS)}")
@@ -118,6 +123,20 @@ def exported(commit: str, scratch: Path) -> Path:
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
     return folder
+
+
+def made(config: Config) -> tuple[list[Pair], dict[str, Counter]]:
+    """The pairs of the domains asked for, and what was left out."""
+    pairs, left_out = make(config.data, config.seed) if {"math", "stem"} & set(config.domains) else ([], {})
+    pairs = [pair for pair in pairs if pair.domain in config.domains]
+    if "code" in config.domains:
+        programs, unproven = code_pairs(config.data, config.seed)
+        pairs, left_out = pairs + programs, left_out | unproven
+    if "puzzle" in config.domains:
+        pairs += puzzle_pairs(config.seed)
+    if "instruction" in config.domains:
+        pairs += instruction_pairs(config.data)
+    return pairs, left_out
 
 
 def chosen(pairs: Iterable[Pair], config: Config) -> list[Pair]:
@@ -141,11 +160,10 @@ def judge(name: str, pairs: list[Pair], config: Config, scratch: Path) -> list[d
         known = {tuple(line["pair"]): line["reply"] for line in map(json.loads, kept.read_text().splitlines())}
     replies = []
     for pair in tqdm(pairs, desc=name, mininterval=10, disable=None):
-        key = (pair.domain, pair.gold, pair.response)
+        key = (pair.domain, pair.gold, pair.response)  # a puzzle's or program's gold names it
         if key not in known:
             plain = pair.response == PLAIN_RESPONSE.format(pair.answer)
-            item = {"domain": pair.domain, "gold": pair.gold, "answer": pair.answer, "response": pair.response}
-            known[key] = grader.grade({**item, "plain": plain})
+            known[key] = grader.grade({**asdict(pair), "plain": plain})
             if kept:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 with kept.open("a", encoding="utf-8") as file:
@@ -183,8 +201,16 @@ def table(pairs: list[Pair], verdicts: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
+def _cell(judged: list[tuple[Pair, dict]]) -> str:
+    """The share that went wrong, in per cent; nothing for a grader that has another domain."""
+    if all(reply["status"] == "not its domain" for _, reply in judged):
+        return ""
+    share = sum(went_wrong(pair, reply) for pair, reply in judged) / len(judged)
+    return f"{100 * share:.2f}" if share else "0"
+
+
 def main(config: Config) -> None:
-    pairs, left_out = make(config.data, config.seed)
+    pairs, left_out = made(config)
     pairs = chosen(pairs, config)
     verdicts: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,8 @@ PACKAGES = {
     "trl": ["trl==1.16.0", "packaging==25.0", *MATH_VERIFY],
     "verl": ["verl==0.9.1", "pylatexenc==2.10", "antlr4-python3-runtime==4.11.1", *SYMPY],
     "lm-eval": [
-        "lm_eval==0.4.13", "math-verify==0.9.0", "latex2sympy2_extended==1.11.0", "antlr4-python3-runtime==4.11.0", *SYMPY,
+        "lm_eval==0.4.13", "math-verify==0.9.0", "latex2sympy2_extended==1.11.0", "antlr4-python3-runtime==4.11.0",
+        *SYMPY,
     ],
     "lighteval": [
         "lighteval==0.13.0", "latex2sympy2_extended==1.0.6", "antlr4-python3-runtime==4.13.2", "numpy==2.3.5",

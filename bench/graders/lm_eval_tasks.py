@@ -1,4 +1,4 @@
-"""lm-eval's MATH tasks: `hendrycks_math` compares normalised text, `minerva_math` sympy's reading of it (exact_match)."""
+"""lm-eval's MATH tasks: `hendrycks_math` compares normalised text, `minerva_math` what sympy reads (exact_match)."""
 
 import sys
 

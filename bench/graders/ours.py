@@ -1,8 +1,13 @@
-"""Our own scorers of mathematics and STEM, from the checkout that the first argument names."""
+"""Our own verifiers, from the checkout that the first argument names.
 
+Mathematics and STEM are called here, past the sandbox; the other domains through the pool, as training calls them.
+"""
+
+import functools
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from lines import serve
 
@@ -18,8 +23,15 @@ def main() -> None:
         sys.exit(f"{home} was loaded from {module.__file__}, not from {checkout}")
     scorers = {"math": module.score_math, "stem": module.score_stem}
 
+    @functools.cache
+    def pool() -> Any:
+        return importlib.import_module("prorl_scale.rewards").Pool(workers=1)
+
     def grade(item: dict) -> tuple[float, str]:
-        verdict = scorers[item["domain"]](item["response"], {"answer": item["gold"]})
+        if item["domain"] in scorers:
+            verdict = scorers[item["domain"]](item["response"], {"answer": item["gold"]})
+        else:
+            verdict = pool().verify([(item["domain"], item["response"], item["reference"])])[0]
         if isinstance(verdict, tuple):
             return float(verdict[0]), " ".join(str(part) for part in verdict[1:])
         return float(verdict.score), f"{verdict.status} {getattr(verdict, 'why', '')}".strip()
