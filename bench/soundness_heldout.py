@@ -110,7 +110,8 @@ def residue_class(row: Row, rng: random.Random, others: list[Row]) -> Iterator[s
     """n + m modulo m: a class of numbers, written by one that is not n."""
     if (n := integer(row.gold)) is not None:
         m = rng.randint(3, 12)
-        yield rng.choice((rf"{n + m} \pmod{{{m}}}", rf"{n + m} \bmod {m}", rf"x \equiv {n + m} \pmod{{{m}}}"))
+        forms = [rf"{n + m} \pmod{{{m}}}", rf"x \equiv {n + m} \pmod{{{m}}}"]
+        yield rng.choice([*forms, rf"{n + m} \bmod {m}"] if n >= m else forms)  # the least residue is below m
 
 
 @late_wrong(own_proof=True)
