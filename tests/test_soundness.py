@@ -20,11 +20,12 @@ from soundness_reader import Unread, proven, read
 
 GOLDS = [
     "17", "-4", "2350", "46000", "025", r"\frac{5}{8}", r"-\frac{7}{3}", r"\frac{4}{9}", "0.35", r"4\sqrt{7}",
-    r"\frac{\sqrt{5}}{5}", r"\frac{3\pi}{4}", r"6\pi", "x^2 - 5x + 6", "(x+2)(x-3)", "2ab + c", "3 - 4i", "(2, -5)", "[1, 4)", r"(-\infty, 2]",
-    r"(-\infty, 3) \cup (3, \infty)", "2, 5", r"\{1, 3, 8\}", r"2 \pm \sqrt{3}", "314_5", r"3\frac{1}{4}", r"45\%",
-    r"60^\circ", r"8\text{ cm}", r"9\text{ cm}^2", r"\$7.25", r"\text{Maria}", r"\text{(B)}", r"\text{A, C}", "x = 9",
-    "2x + 3y - 7 = 0", "y = 4x - 1", r"\begin{pmatrix} 1 & 2 \\ 0 & 3 \end{pmatrix}", r"-3 \text{ or } 8", "5:8",
-    r"\sin x \cos x", r"7:15 \text{ p.m.}", r"\text{DCAB}", "3^{12}", r"0.4\overline{6}", "1,250", r"\frac1{6}",
+    r"\frac{\sqrt{5}}{5}", r"\frac{3\pi}{4}", r"6\pi", "x^2 - 5x + 6", "(x+2)(x-3)", "2ab + c", "3 - 4i", "(2, -5)",
+    "[1, 4)", r"(-\infty, 2]", r"(-\infty, 3) \cup (3, \infty)", "2, 5", r"\{1, 3, 8\}", r"2 \pm \sqrt{3}", "314_5",
+    r"3\frac{1}{4}", r"45\%", r"60^\circ", r"8\text{ cm}", r"9\text{ cm}^2", r"\$7.25", r"\text{Maria}", r"\text{(B)}",
+    r"\text{A, C}", "x = 9", "2x + 3y - 7 = 0", "y = 4x - 1", r"\begin{pmatrix} 1 & 2 \\ 0 & 3 \end{pmatrix}",
+    r"-3 \text{ or } 8", "5:8", r"\sin x \cos x", r"7:15 \text{ p.m.}", r"\text{DCAB}", "3^{12}", r"0.4\overline{6}",
+    "1,250", r"\frac1{6}",
 ]  # fmt: skip
 
 
