@@ -18,6 +18,7 @@ import tyro
 from measure import machine, versions
 from torch import Tensor
 
+from prorl_lab.colours import BLUE, GREY, LINE
 from prorl_scale.policy import ChunkedLogprobs
 
 GIB = 2**30
@@ -104,13 +105,15 @@ def draw(rows: list[dict], args: Args, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
-    for kind, marker in zip(KINDS, "os", strict=True):
-        axes.plot([r["tokens"] for r in rows], [r[kind]["peak_bytes"] / GIB for r in rows], marker=marker, label=kind)
+    axes.spines[["top", "right"]].set_visible(False)
+    for kind, marker, colour in zip(KINDS, "os", (GREY, BLUE), strict=True):
+        peaks = [row[kind]["peak_bytes"] / GIB for row in rows]
+        axes.plot([row["tokens"] for row in rows], peaks, marker=marker, color=colour, label=kind)
     for row in rows:
         at = (row["tokens"], row["chunked"]["peak_bytes"] / GIB)
-        axes.annotate(f"1/{1 / row['ratio']:.1f}", at, xytext=(0, 6), textcoords="offset points", ha="center")
+        axes.annotate(f"× {row['ratio']:.2f}", at, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
     floor = args.vocabulary * args.hidden * 4 / GIB
-    axes.axhline(floor, color="grey", linewidth=0.8, linestyle=":", label="gradient of the head, which both hold")
+    axes.axhline(floor, color=LINE, linewidth=0.8, linestyle=":", label="gradient of the head, which both hold")
     axes.set(
         xlabel="answer tokens in one micro-batch",
         ylabel="peak above the inputs, GiB",

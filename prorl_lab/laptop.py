@@ -76,7 +76,7 @@ def build_model(settings: WarmUp, vocabulary: int) -> Qwen2ForCausalLM:
 
 
 def model_config(settings: WarmUp, vocabulary: int) -> Qwen2Config:
-    """A Qwen2 of about 0.6M parameters whose rotary angles are scaled to nothing: no positional encoding.
+    """A Qwen2 of about 0.7M parameters whose rotary angles are scaled to nothing: no positional encoding.
 
     The "llama3" rule divides every wavelength above `original_max_position_embeddings` by `factor`; with 1 and 1e9
     that is all of them.  It is the one spelling of "no positions" that both transformers and vLLM read from a config.

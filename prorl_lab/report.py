@@ -11,8 +11,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from prorl_lab.colours import BLUE, DARK, GREEN, GREY, ORANGE, RED
+from prorl_lab.intervals import mean_interval
+
 STAGES = ("base", "middle", "final")
-COLOURS = {"base": "#8c8c8c", "middle": "#e8a33d", "final": "#2f6db3"}
+COLOURS = {"base": GREY, "middle": ORANGE, "final": BLUE}
+MARKERS = {"base": "o", "middle": "s", "final": "^"}
 SMOOTH_OVER = 20  # steps of the running mean in the figures
 LEGEND = (
     "reward, solved: of all answers generated, before any filter | len: answer tokens | kl: to the reference | "
@@ -21,23 +25,24 @@ LEGEND = (
 )
 
 
-def bootstrap_band(values: np.ndarray, rounds: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """95 % band of the mean over rows, rows drawn with replacement: (prompts, K) -> (K,), (K,)."""
-    draw = np.random.default_rng(seed).integers(0, len(values), (rounds, len(values)))
-    counts = np.stack([np.bincount(row, minlength=len(values)) for row in draw])  # (rounds, prompts)
-    means = counts @ values / len(values)
-    return np.percentile(means, 2.5, axis=0), np.percentile(means, 97.5, axis=0)
-
-
 def pass_at_k_table(right: np.ndarray, pass_at_k: Callable) -> dict[str, Any]:
-    """(prompts, n) bool -> pass@k for k = 1, 2, 4, ... n, each with its 95 % band over prompts."""
+    """(prompts, n) bool -> pass@k for k = 1, 2, 4, ... n, each with its 95 % interval over prompts."""
     prompts, n = right.shape
     ks = [2**i for i in range(n.bit_length()) if 2**i <= n]
     per_prompt = np.stack([pass_at_k(n, right.sum(1), k) for k in ks], axis=1)  # (prompts, len(ks))
-    low, high = bootstrap_band(per_prompt)
+    low, high = mean_interval(per_prompt)
     columns = {"pass@k": per_prompt.mean(0), "low": low, "high": high}
     table = {key: {str(k): float(v) for k, v in zip(ks, values, strict=True)} for key, values in columns.items()}
     return {"pass@1": table["pass@k"]["1"], **table, "prompts": prompts, "samples": n}
+
+
+def blend(right: dict[str, np.ndarray], weights: dict[str, float], pass_at_k: Callable) -> dict[str, Any]:
+    """Right answers by tier, each (prompts, n) bool -> pass@1 of each, and their weighted means: score and pass@k."""
+    tiers = {tier: float(rows.mean()) for tier, rows in right.items()}
+    shares = list(weights.values())
+    tables = [pass_at_k_table(rows, pass_at_k)["pass@k"] for rows in right.values()]
+    pass_at = {k: float(np.average([table[k] for table in tables], weights=shares)) for k in tables[0]}
+    return {"score": float(np.average(list(tiers.values()), weights=shares)), "tiers": tiers, "pass@k": pass_at}
 
 
 def step_line(row: dict[str, Any]) -> str:
@@ -96,7 +101,11 @@ def draw_curve(rows: list[dict], path: Path, stages: Sequence[str] = ()) -> None
     steps = [row for row in rows if "event" not in row]
     resets = [row["step"] for row in rows if row.get("event") == "reset"]
     entered = [(row["step"], row["stage"], row["name"]) for row in rows if row.get("event") == "stage"]
-    panels = {"entropy": "entropy, nats per token", "kl": "KL to the reference", "length": "answer length, tokens"}
+    panels = {
+        "entropy": "entropy, nats per token",
+        "kl": "KL to the reference, nats per token",
+        "length": "answer length, tokens",
+    }
     figure, axes = plt.subplots(2, 2, figsize=(10, 6), sharex=True)
     _draw_steps(axes[0, 0], steps, "solved", resets, "training, all generated")
     _draw_validation(axes[0, 0], [row for row in rows if row.get("event") == "evaluation"])
@@ -126,11 +135,13 @@ def _draw_steps(axis: Any, steps: list[dict], key: str, resets: list[int], label
     points = [(row["step"], row[key]) for row in steps if row[key] is not None]
     x, y = np.array(points, dtype=float).reshape(-1, 2).T
     many = len(x) >= 10 * SMOOTH_OVER
-    axis.plot(x, y, color="#2f6db3", linewidth=1, alpha=0.3 if many else 0.7, label=label)
+    axis.plot(x, y, color=BLUE, linewidth=1, alpha=0.3 if many else 0.7, label=None if many else label)
     if many:
         cuts = np.searchsorted(x, resets, side="right")
-        for part_x, part_y in zip(np.split(x, cuts), np.split(y, cuts), strict=True):
-            axis.plot(part_x, running_mean(part_y, SMOOTH_OVER), color="#2f6db3", linewidth=1.2)
+        parts = zip(np.split(x, cuts), np.split(y, cuts), strict=True)
+        for number, (part_x, part_y) in enumerate(parts):
+            smooth = running_mean(part_y, SMOOTH_OVER)
+            axis.plot(part_x, smooth, color=BLUE, linewidth=1.2, label=None if number else label)
 
 
 def running_mean(values: np.ndarray, over: int) -> np.ndarray:
@@ -147,15 +158,16 @@ def running_mean(values: np.ndarray, over: int) -> np.ndarray:
 def _draw_validation(axis: Any, evaluations: list[dict]) -> None:
     """pass@1 and pass@n of the validation sets."""
     x = [row["step"] for row in evaluations]
-    curves = {"pass@1": ([row["score"] for row in evaluations], "#c0392b")}
+    curves = {"pass@1": ([row["score"] for row in evaluations], RED)}
     ks = [k for row in evaluations for k in row.get("pass@k", {})]  # older runs measured pass@1 alone
     if ks:
         k = max(ks, key=int)
-        curves[f"pass@{k}"] = ([row.get("pass@k", {}).get(k) for row in evaluations], "#1e8449")
-    for name, (y, colour) in curves.items():
-        axis.plot(x, np.array(y, dtype=float), "o-", color=colour, markersize=3, label=f"validation, {name}")
+        curves[f"pass@{k}"] = ([row.get("pass@k", {}).get(k) for row in evaluations], GREEN)
+    for (name, (y, colour)), marker in zip(curves.items(), "os", strict=False):
+        axis.plot(x, np.array(y, dtype=float), marker + "-", color=colour, markersize=3, label=f"validation, {name}")
     axis.set_title("share solved", fontsize=10, pad=12)
-    axis.legend(frameon=False, fontsize=8)
+    # A plain white ground, or the dotted lines of the resets run through the words.
+    axis.legend(frameon=True, framealpha=1, edgecolor="none", fontsize=8)
 
 
 def _shade_stages(axis: Any, entered: list[tuple[int, int, str]], end: int) -> None:
@@ -166,7 +178,7 @@ def _shade_stages(axis: Any, entered: list[tuple[int, int, str]], end: int) -> N
             axis.axvspan(start, stop, color="black", alpha=0.05, linewidth=0)
         axis.annotate(
             str(number + 1), ((start + stop) / 2, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom",
-            fontsize=8, color="#555555",
+            fontsize=8, color=DARK,
         )  # fmt: skip
 
 
@@ -188,7 +200,8 @@ def draw_boundary(tiers: dict[str, dict[str, dict]], path: Path) -> None:
             if stage not in tiers[names[0]]:
                 continue
             rows = [tiers[name][stage] for name in names]
-            axis.plot(names, [r["pass@k"][key] for r in rows], "o-", color=COLOURS[stage], label=stage, markersize=4)
+            line = {"color": COLOURS[stage], "marker": MARKERS[stage], "markersize": 4, "label": stage}
+            axis.plot(names, [r["pass@k"][key] for r in rows], **line)
             axis.fill_between(
                 names,
                 [r["low"][key] for r in rows],
@@ -197,10 +210,11 @@ def draw_boundary(tiers: dict[str, dict[str, dict]], path: Path) -> None:
                 alpha=0.2,
                 linewidth=0,
             )
-        axis.set_title(f"pass@{key} by tier, 95 % bands over prompts", fontsize=10)
+        axis.set_title(f"pass@{key} by tier, 95 % intervals over prompts", fontsize=10)
         axis.set_ylim(-0.02, 1.02)
         axis.tick_params(axis="x", rotation=60, labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("share of prompts solved")
     axes[0].legend(frameon=False)
     figure.tight_layout()
     _save(figure, path)

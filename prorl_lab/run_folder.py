@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from prorl_lab import report
-from prorl_lab.board import Board
 from prorl_lab.errors import UserError
 from prorl_lab.tasks import restore_task, task_state
+from prorl_lab.tensorboard import Board
 
 PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "math-verify", "numpy")
 

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prorl_lab.errors import UserError
-from prorl_lab.report import bootstrap_band
 from prorl_scale.analysis import creativity, curves, load, page, regimes, sections, sources
 from prorl_scale.analysis.__main__ import main
 from tests.evaluation_folder import write_folder, write_lines
@@ -43,7 +42,7 @@ def paper():
 
 def test_the_paper_s_regression(paper):
     """Figure 1 prints R^2 = 0.879; slope and intercept follow from the same 37 points."""
-    rows = sections.regime_rows(paper, paper.points)
+    rows = sections.regimes.regime_rows(paper, paper.points)
     line = regimes.regression(np.array([r["base"] for r in rows]), np.array([r["gain"] for r in rows]))
     assert len(rows) == 37
     assert [round(v, 3) for v in line] == [-0.978, 0.896, 0.879]
@@ -53,8 +52,8 @@ def test_the_paper_s_regression(paper):
 def test_the_paper_s_regimes(paper, monkeypatch, step):
     """Its nine examples come out as it sorts them, and not only at the threshold that was chosen."""
     monkeypatch.setattr(regimes, "STEP", step)
-    found = {row["unit"].set: row["regime"] for row in sections.regime_rows(paper, paper.units)}
-    assert {name: found[name] for name in sections.PAPER_REGIMES} == sections.PAPER_REGIMES
+    found = {row["unit"].set: row["regime"] for row in sections.regimes.regime_rows(paper, paper.units)}
+    assert {name: found[name] for name in sections.regimes.PAPER_REGIMES} == sections.regimes.PAPER_REGIMES
 
 
 def test_without_an_intermediate_model_there_is_no_plateau():
@@ -87,17 +86,14 @@ def test_pass_at_k_by_drawing_every_subset(n):
     np.testing.assert_allclose(curves.pass_curves(counts, n, ks), exact, atol=1e-12)
 
 
-def test_bands_cover_the_truth():
-    """95 % bands over prompts whose solve rates come from a known law: pass@1 and pass@4 lie inside in about 95 %."""
-    draw = np.random.default_rng(0)
-    rates, weights, n, prompts, runs = np.array([0.05, 0.3, 0.9]), [0.3, 0.4, 0.3], 8, 60, 300
-    truth = [1 - np.dot(weights, (1 - rates) ** k) for k in (1, 4)]
-    inside = np.zeros(2)
-    for _ in range(runs):
-        right = draw.binomial(n, draw.choice(rates, prompts, p=weights))
-        low, high = bootstrap_band(curves.pass_curves(right, n, [1, 4]), rounds=300)
-        inside += (low <= truth) & (truth <= high)
-    assert (np.abs(inside / runs - 0.95) < 0.04).all()
+def test_what_nobody_solved_is_not_clear():
+    """0 of 6 prompts before and after: six prompts can't tell whether the boundary moved."""
+    nothing = np.zeros((6, 1))
+    unit = sources.Unit("six", None, [1], {"base": np.zeros(1), "final": np.zeros(1)}, 1, np.arange(6),
+                        per_prompt={"base": nothing, "final": nothing})  # fmt: skip
+    (row,) = sections.regimes.regime_rows(sources.Source("", ["base", "final"], [unit]), [unit])
+    assert row["regime"] == "diminish"
+    assert not sections.regimes.is_clear(row)
 
 
 def simplex(parts: int, total: int):
@@ -149,12 +145,6 @@ def test_exact_bounds_on_a_solve_rate():
     for p in np.linspace(0.01, 0.99, 25):  # the promise itself: the rate is below its upper bound 95 times in 100
         mass = [math.comb(12, c) * p**c * (1 - p) ** (12 - c) for c in range(13)]
         assert sum(m for c, m in enumerate(mass) if curves.rate_bound(c, 12, "upper") >= p) >= 0.95
-
-
-def test_density_keeps_its_mass_inside():
-    grid = np.linspace(0, 1, 2001)
-    for values in (np.zeros(9), np.array([0, 0, 0, 1.0]), np.random.default_rng(0).beta(2, 5, 50)):
-        assert np.trapezoid(curves.density(values, grid), grid) == pytest.approx(1, abs=1e-3)
 
 
 # ------------------------------------------------------------------ creativity
@@ -347,7 +337,7 @@ def test_newly_solvable_and_lost(tmp_path):
 
 def test_validation_has_the_ks_that_are_there():
     rows = [{"step": 0, "score": 0.1}, {"step": 5, "score": 0.2, "pass@k": {"1": 0.2, "16": 0.6}}]
-    lines = sections.validation_lines(rows)
+    lines = sections.training.validation_lines(rows)
     assert lines == {"pass@1": ([0, 5], [0.1, 0.2]), "pass@16": ([5], [0.6])}
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 import prorl_mini as mini
-from prorl_lab import cli
+from prorl_lab import laptop, settings
+from prorl_lab.colours import BLUE, DARK, GREY, ORANGE, RED  # noqa: F401  the chapters draw with them
 from prorl_lab.run_folder import read_json, read_metrics
 
 ROOT = Path(__file__).parents[1]
 LAPTOP = ROOT / "results/2026-11-23-laptop"
 FIGURES = ROOT / "tutorials/figures"  # the tests send figures elsewhere, and compare
-BLUE, ORANGE, GREY, RED = "#2f6db3", "#e8a33d", "#8c8c8c", "#c0392b"
 
 
 def steps(run: str, folder: Path = LAPTOP) -> list[dict[str, Any]]:
@@ -38,6 +38,26 @@ def axes(columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     return figure, grid[0, 0] if rows == columns == 1 else grid.flatten()
 
 
+def draw_stages(says: dict[str, str]) -> Any:
+    """The nine stages: seven in a row, which every step runs, and below them the two that come now and then."""
+    figure, axis = axes()
+    figure.set_size_inches(10, 2.9)
+    arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 0, "shrinkB": 0}
+    for i, (stage, text) in enumerate(says.items()):
+        x, y = (i, 1) if i < 7 else (4.5 - 3 * (i - 7), 0)
+        axis.text(x, y, f"{i + 1} {stage}", ha="center", weight="bold", color=BLUE if i < 7 else DARK)
+        axis.text(x, y - 0.07, text, ha="center", va="top", fontsize=8)
+        if i < 6:
+            axis.annotate("", (x + 0.57, y + 0.16), (x + 0.43, y + 0.16), arrowprops=arrow)
+    axis.annotate("", (5.1, 0.1), (6, 0.55), arrowprops=arrow)
+    axis.annotate("", (2.1, 0.05), (3.9, 0.05), arrowprops=arrow)
+    axis.annotate("", (0, 0.55), (0.9, 0.1), arrowprops=arrow)
+    axis.text(0.5, 0.1, "next\nstep", fontsize=8, color=DARK, ha="right")
+    axis.set(xlim=(-0.5, 6.5), ylim=(-0.4, 1.25))
+    axis.axis("off")
+    return figure
+
+
 def save(figure: Any, name: str) -> None:
     """Write a figure to tutorials/figures and close it."""
     figure.tight_layout()
@@ -47,4 +67,9 @@ def save(figure: Any, name: str) -> None:
 
 def cli_default(name: str) -> Any:
     """A setting of `make mini`, filled in as the command line does."""
-    return getattr(cli.resolve(mini.Config(out="unused")), name)
+    return getattr(settings.resolve(mini.Config(out="unused")), name)
+
+
+def laptop_parameters() -> int:
+    """How many parameters the laptop model has."""
+    return laptop.build_model(laptop.WarmUp(), len(laptop.build_tokenizer())).num_parameters()

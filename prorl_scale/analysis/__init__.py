@@ -21,6 +21,6 @@ Published curves: {SET: {"base": [pass@1, pass@2, pass@4, ...], "inter": [...], 
 
     load.py         the three inputs, checked               regimes.py    regimes, regression, families by size
     curves.py       pass@k, bands, bound, exact bounds      creativity.py the creativity index
-    sources.py      sets and tiers with their curves        sections.py   tables, figures and text of each section
+    sources.py      sets and tiers with their curves        sections/     tables, figures and text, a file each
     figures.py, page.py, page.html   how they look          __main__.py   the command line
 """

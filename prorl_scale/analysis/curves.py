@@ -82,17 +82,3 @@ def rate_bound(right: int, n: int, side: str, confidence: float = CONFIDENCE) ->
         tail = np.exp(log_choose + i * math.log(p) + (n - i) * math.log1p(-p)).sum()
         low, high = (p, high) if tail > 1 - confidence else (low, p)
     return high
-
-
-def density(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Gaussian kernel density of values in [0, 1] on a grid, mirrored at both ends so that its mass stays inside.
-
-    Silverman's width, 0.9 min(sd, IQR / 1.34) m^(-1/5), and at least 0.02, or one repeated value would be a needle.
-    """
-    quarter = np.subtract(*np.percentile(values, [75, 25])) / 1.34
-    spread = min(values.std(), quarter) or values.std()
-    width = max(0.9 * spread * len(values) ** -0.2, 0.02)
-    mirrored = np.concatenate([values, -values, 2 - values])
-    return np.exp(-0.5 * ((grid[:, None] - mirrored) / width) ** 2).sum(1) / (
-        len(values) * width * math.sqrt(2 * math.pi)
-    )

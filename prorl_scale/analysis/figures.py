@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from prorl_lab.colours import BLUE, BROWN, DARK, LINE, ORANGE, PALE, PALE_BLUE, PURPLE, RED, TEAL
 from prorl_lab.report import COLOURS
 
 STYLE = {
@@ -23,8 +24,9 @@ STYLE = {
     "svg.hashsalt": "prorl",  # the same figure gives the same file
     "text.parse_math": False,  # names of sets and models are text, whatever they contain
 }
-MORE_COLOURS = ("#e8a33d", "#7a5195", "#2a9d8f", "#c0392b", "#8d6e63")
-REGIME_COLOURS = {"diminish": "#c0392b", "plateau": "#e8a33d", "sustained": "#2f6db3", "gain": "#2a9d8f"}
+MORE_COLOURS = (ORANGE, PURPLE, TEAL, RED, BROWN)
+REGIME_COLOURS = {"diminish": RED, "plateau": ORANGE, "sustained": BLUE, "gain": TEAL}
+REGIME_MARKERS = {"diminish": "v", "plateau": "s", "sustained": "^", "gain": "o"}
 PANELS = 48  # in one figure at most
 
 
@@ -46,6 +48,8 @@ def save(figure: Figure, stem: Path) -> None:
 def grid(count: int, width: float = 2.3, height: float = 1.9, most: int = 6, **share) -> tuple[Figure, list]:
     """A figure of `count` panels, at most `most` side by side, and its axes row by row."""
     columns = min(count, most if count > 8 else 4, most)
+    if count > columns and count % columns == 1:  # no row with one panel alone
+        columns += 1
     rows = math.ceil(count / columns)
     size = (max(columns * width, 5), rows * height + 0.7)
     with plt.rc_context(STYLE):
@@ -108,7 +112,15 @@ def regime_map(points: list[dict], k: str, step: float) -> Figure:
     for name in [name for name in REGIME_COLOURS if name in {p["regime"] for p in points}]:
         chosen = [p for p in points if p["regime"] == name]
         x, y = [p["gain"] for p in chosen], [p["late"] for p in chosen]
-        axis.scatter(x, y, s=22, color=REGIME_COLOURS[name], label=f"{name} ({len(chosen)})", zorder=3)
+        axis.scatter(
+            x,
+            y,
+            s=24,
+            marker=REGIME_MARKERS[name],
+            color=REGIME_COLOURS[name],
+            label=f"{name} ({len(chosen)})",
+            zorder=3,
+        )
     for scale in (axis.set_xscale, axis.set_yscale):  # many sets move by hundredths, some by everything
         scale("symlog", linthresh=2 * step)
     axis.set_xlim(min(-0.05, 1.3 * min(p["gain"] for p in points)), 1.3)
@@ -120,9 +132,9 @@ def regime_map(points: list[dict], k: str, step: float) -> Figure:
     axis.axvline(step, color="black", lw=0.7, ls=":")
     axis.plot([step, 1.3], [step, step], color="black", lw=0.7, ls=":")
     label_points(axis, [(p["gain"], p["late"], p["label"]) for p in points])
-    axis.set_xlabel(f"gain of the boundary: final - base, {k} (difference of shares)")
-    axis.set_ylabel(f"of which late: final - intermediate, {k}")
-    axis.legend(loc="upper left")
+    axis.set_xlabel(f"final - base, {k} (difference of shares; logarithmic beyond {2 * step:g})")
+    axis.set_ylabel(f"final - intermediate, {k} (likewise)")
+    axis.legend(loc="upper left", frameon=True, framealpha=1, edgecolor="none")
     return figure
 
 
@@ -133,14 +145,14 @@ def gain_scatter(points: list[dict], line, k: str) -> Figure:
     for name in [name for name in REGIME_COLOURS if name in {p["regime"] for p in points}]:
         chosen = [p for p in points if p["regime"] == name]
         x, y = [p["base"] for p in chosen], [p["gain"] for p in chosen]
-        axis.scatter(x, y, s=22, color=REGIME_COLOURS[name], label=name, zorder=3)
+        axis.scatter(x, y, s=24, marker=REGIME_MARKERS[name], color=REGIME_COLOURS[name], label=name, zorder=3)
     if line:
         x = np.array([0.0, 1.0])
         slope = f"{'−' if line.slope < 0 else '+'} {abs(line.slope):.3f}"
         label = f"gain = {line.intercept:.3f} {slope} × base   (R² = {line.r2:.3f}, {len(points)} points)"
         axis.plot(x, line.slope * x + line.intercept, color="black", lw=1, label=label)
-    axis.plot([0, 1], [1, 0], color="#999999", lw=0.8, ls="--", label="all that is left to gain: 1 - base")
-    axis.axhline(0, color="#cccccc", lw=0.8, zorder=0)
+    axis.plot([0, 1], [1, 0], color=LINE, lw=0.8, ls="--", label="all that is left to gain: 1 - base")
+    axis.axhline(0, color=PALE, lw=0.8, zorder=0)
     label_points(axis, [(p["base"], p["gain"], p["label"]) for p in points])
     axis.set_xlabel(f"base model's {k}")
     axis.set_ylabel(f"gain: final - base, {k}")
@@ -162,16 +174,16 @@ def label_points(axis, points: list[tuple[float, float, str]]) -> None:
         while any(abs(lift - b) < 0.035 and left < a + w and a < left + wide for a, b, w in taken):
             lift += 0.01
         taken.append((left, lift, wide))
-        line = {"arrowstyle": "-", "lw": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 3}
+        line = {"arrowstyle": "-", "lw": 0.5, "color": LINE, "shrinkA": 0, "shrinkB": 3}
         axis.annotate(
-            text, (x, y), (left, lift), "data", "axes fraction", fontsize=7, va="center", color="#333333",
+            text, (x, y), (left, lift), "data", "axes fraction", fontsize=7, va="center", color=DARK,
             arrowprops=line if lift - at_y > 0.02 else None, path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
 
 
 @styled
 def distributions(panels: list[dict], models: list[str]) -> Figure:
-    """{"title", "rates": {model: (P,)}, "density": {model: (G,)}, "grid": (G,)}: share of prompts by solve rate."""
+    """{"title", "rates": {model: (P,)}}: share of prompts by solve rate."""
     figure, axes = grid(len(panels), height=1.8)
     edges = np.linspace(0, 1, 21)
     paint = colours(models)
@@ -181,12 +193,9 @@ def distributions(panels: list[dict], models: list[str]) -> Figure:
             rates = panel["rates"][model]
             share = np.full(len(rates), 1 / len(rates))
             how = {"alpha": 0.3} if model in (models[0], models[-1]) else {"histtype": "step", "alpha": 0.6}
-            bars, *_ = axis.hist(rates, edges, weights=share, color=paint[model], **how)
-            axis.plot(
-                panel["grid"], panel["density"][model] * (edges[1] - edges[0]), color=paint[model], lw=1.2, label=model
-            )
+            bars, *_ = axis.hist(rates, edges, weights=share, color=paint[model], label=model, **how)
             tallest = max(tallest, bars.max())
-        axis.set_ylim(0, 1.08 * tallest)  # the density of many equal values would be higher than any bar
+        axis.set_ylim(0, 1.08 * tallest)
         axis.set_title(panel["title"])
         axis.set_xlim(0, 1)
         axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -203,18 +212,16 @@ def solvable(rows: list[dict]) -> Figure:
     labels = [row["label"] for row in rows]
     left = np.zeros(len(rows))
     parts = {
-        "both": ("solved by both", "#b9cfe4"),
-        "new": ("newly solvable: final only", "#2f6db3"),
-        "lost": ("lost: base only", "#c0392b"),
-        "never": ("solved by neither", "#e3e3e3"),
+        "both": ("solved by both", PALE_BLUE),
+        "new": ("newly solvable: final only", BLUE),
+        "lost": ("lost: base only", RED),
+        "never": ("solved by neither", PALE),
     }
     for key, (label, colour) in parts.items():
         values = np.array([row[key] for row in rows])
         bars = axis.barh(labels, values, left=left, color=colour, label=label, height=0.75)
         texts = [str(v) if v else "" for v in values]
-        axis.bar_label(
-            bars, texts, label_type="center", fontsize=7, color="white" if key in ("new", "lost") else "#333"
-        )
+        axis.bar_label(bars, texts, label_type="center", fontsize=7, color="white" if key in ("new", "lost") else DARK)
         left += values
     axis.invert_yaxis()
     axis.set_xlabel("prompts")

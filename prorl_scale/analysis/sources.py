@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prorl_lab.report import bootstrap_band
+from prorl_lab.intervals import mean_interval
 
 from .curves import pass_curves, powers_of_two, right_counts
 from .load import Evaluation, Published
@@ -105,7 +105,7 @@ def measured(evaluation: Evaluation, count: Callable[[np.ndarray], np.ndarray] =
         curves = {model: pass_curves(count(a.scores), a.n, ks) for model, a in answers.items()}
         for tier, rows in {None: np.arange(len(prompts)), **tiers_of(prompts)}.items():
             mine = {model: curve[rows] for model, curve in curves.items()}
-            bands = {model: bootstrap_band(curve) for model, curve in mine.items()}
+            bands = {model: mean_interval(curve) for model, curve in mine.items()}
             values = {model: curve.mean(0) for model, curve in mine.items()}
             low, high = ({model: band[side] for model, band in bands.items()} for side in (0, 1))
             units.append(Unit(name, tier, ks, values, n, rows, low, high, mine))

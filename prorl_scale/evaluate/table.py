@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from prorl_lab.errors import UserError
-from prorl_lab.report import bootstrap_band
+from prorl_lab.intervals import mean_interval
 from prorl_lab.run_folder import read_json
 from prorl_scale.data.sources import TASKS
 from prorl_scale.evaluate import sets, store
 
 NOTE = """
-pass@1 in percent, with the 95 % bootstrap band over prompts: the share of full scores for mathematics, code, STEM and
+pass@1 in percent, with the 95 % interval over prompts: the share of full scores for mathematics, code, STEM and
 the laptop tiers, the mean score for puzzles and instructions. Averages over sets are plain means, without a band. The
 paper: its Tables 1, 2, 3 and 5, 16 samples, temperature 0.6, top-p 0.95, 32k tokens.
 """
@@ -113,8 +113,8 @@ def _pool(scores: list[dict[str, float] | None]) -> np.ndarray | None:
 def _cell(values: np.ndarray | None) -> str:
     if values is None:
         return "-"
-    (low,), (high,) = bootstrap_band(values[:, None])
-    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+    low, high = mean_interval(values / 100)
+    return f"{values.mean():.2f} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def _paper(numbers: tuple[float, float] | None) -> list[str]:
