@@ -430,3 +430,57 @@ def letters_in_order(row: Row, rng: random.Random, others: list[Row]) -> Iterato
     if isinstance(found, Expression) and len(letters(found.tree)) > 1:
         for place in list(re.finditer(r"(?<![a-zA-Z\\])([a-z])([a-z])(?![a-zA-Z^_])", row.gold))[:2]:
             yield replaced(row.gold, *place.span(), place[2] + place[1])
+
+
+# --- several boxes, choices
+
+
+@late_right(own_proof=True)
+def box_for_each(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """Each member of a list in a box of its own, in the list's order: all of it is said, and nothing else."""
+    parts = pieces(row.gold)
+    if parts and parts[0] in ("", r"\{") and len(set(parts[1])) == len(parts[1]):
+        yield boxes(parts[1])
+
+
+@late_wrong(own_proof=True)
+def box_for_each_but_one_off(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """One member replaced by a number that is no member, or left out."""
+    parts = pieces(row.gold)
+    if parts and parts[0] in ("", r"\{") and len(set(parts[1])) == len(parts[1]):
+        items = list(parts[1])
+        i = rng.randrange(len(items))
+        yield boxes([*items[:i], "9876", *items[i + 1 :]])
+        yield boxes(items[:i] + items[i + 1 :])
+
+
+def boxes(items: list[str]) -> str:
+    r"""The inside of a box that the response closes: `1}$ and $\boxed{2`."""
+    return "}$ and $\\boxed{".join(items)
+
+
+@late_right(own_proof=True)
+def choice_respelled(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """A choice's letter with its dot, brackets, font, or the word before it."""
+    if found := re.fullmatch(r"\\text\{\(?([A-J])\)?\}", row.gold):
+        c = found[1]
+        yield from (f"{c}.", f"({c})", rf"\mathbf{{{c}}}", rf"\textbf{{({c})}}", rf"\text{{{c}.}}", f"[{c}]")
+
+
+@late_wrong(own_proof=True)
+def choice_of_another(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """Another letter, more than one, or a word that begins with the letter."""
+    if found := re.fullmatch(r"\\text\{\(?([A-J])\)?\}", row.gold):
+        c = found[1]
+        d = rng.choice("ABCDE".replace(c, ""))
+        yield from (
+            d,
+            f"({d})",
+            f"{c} or {d}",
+            f"({c}), ({d})",
+            f"{d}{c}",
+            f"{c}{d}",
+            rf"\text{{not {c}}}",
+            f"{c}, {d}, {c}",
+        )
+        yield from (f"{d}. {c}", rf"\text{{{d}}}, \text{{{c}}}", f"{c}pple", f"{c}^2", f"-{c}", f"2{c}")
