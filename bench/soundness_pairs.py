@@ -124,7 +124,7 @@ def fraction(text: str) -> tuple[str, str, str] | None:
 
 def pieces(text: str) -> tuple[str, list[str], str] | None:
     """Opening, elements and closing of a list, tuple or set."""
-    plain = re.sub(r"\\left|\\right", "", text).strip()
+    plain = re.sub(r"\\left|\\right|\\[,;:!]", "", text).strip()
     opening = plain[:2] if plain.startswith(r"\{") else plain[0] if plain[:1] in ("(", "[") else ""
     closing = plain[-2:] if plain.endswith(r"\}") else plain[-1] if plain[-1:] in (")", "]") else ""
     if opening and closing:
@@ -383,7 +383,8 @@ def percent_scaled(row: Row, rng: random.Random, others: list[Row]) -> Iterator[
 
 @wrong()
 def case_of_a_letter(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
-    places = _symbols(row.gold)
+    named = re.match(r"[A-Za-z]\s*=", row.gold)
+    places = [i for i in _symbols(row.gold) if i > 0 or not named]  # the name of what is asked is no value
     name = re.fullmatch(r"[A-Z, ]+|[A-Za-z]", row.gold)  # a choice, or points that might be spelled either way
     if places and not name and isinstance(value(row.gold), Expression | Equation | Many):
         i = rng.choice(places)

@@ -313,6 +313,8 @@ class _Parser:
         if kind == "letter":
             if token == "e":
                 raise Unread("e: a number or a letter")
+            if token in "fgh" and self.peek() == "(":
+                raise Unread("a function or a factor")
             if self.peek() == "_":
                 self.take()
                 return ("sym", f"{token}_{self.argument()}")
