@@ -24,17 +24,18 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import soundness_heldout  # noqa: F401  registers its kinds
+import soundness_heldout  # it registers its kinds
 import tyro
 from graders import environments
 from soundness_domains import code_pairs, instruction_pairs, puzzle_pairs
-from soundness_pairs import PLAIN_RESPONSE, Pair, make
+from soundness_pairs import CAPS, PLAIN_RESPONSE, Pair, make
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 GRADERS = ROOT / "bench" / "graders"
 YESTERDAY = "5fec207"  # the last commit before the verifier became typed
 START_SECONDS = 300.0  # for a grader's imports
+DECLINED = "not its domain or form"
 
 
 @dataclass
@@ -139,6 +140,14 @@ def made(config: Config) -> tuple[list[Pair], dict[str, Counter]]:
     return pairs, left_out
 
 
+def revision(checkout: Path) -> str:
+    """The commit that a checkout is at; what is not committed is said."""
+    git = ["git", "-C", str(checkout)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    return (head.stdout.strip() or "unknown") + (" with changes" if changed.stdout.strip() else "")
+
+
 def chosen(pairs: Iterable[Pair], config: Config) -> list[Pair]:
     """The pairs asked for.  A lower limit takes some of what a higher one takes, so that their verdicts can be kept."""
     by_kind = defaultdict(list)
@@ -160,9 +169,12 @@ def judge(name: str, pairs: list[Pair], config: Config, scratch: Path) -> list[d
         known = {tuple(line["pair"]): line["reply"] for line in map(json.loads, kept.read_text().splitlines())}
     replies = []
     for pair in tqdm(pairs, desc=name, mininterval=10, disable=None):
+        plain = pair.response == PLAIN_RESPONSE.format(pair.answer) and "\\boxed" not in pair.answer
+        if not plain and name in environments.NO_BOX:
+            replies.append({"score": None, "status": DECLINED, "seconds": 0.0})
+            continue
         key = (pair.domain, pair.gold, pair.response)  # a puzzle's or program's gold names it
         if key not in known:
-            plain = pair.response == PLAIN_RESPONSE.format(pair.answer)
             known[key] = grader.grade({**asdict(pair), "plain": plain})
             if kept:
                 kept.parent.mkdir(parents=True, exist_ok=True)
@@ -202,8 +214,9 @@ def table(pairs: list[Pair], verdicts: dict[str, list[dict]]) -> str:
 
 
 def _cell(judged: list[tuple[Pair, dict]]) -> str:
-    """The share that went wrong, in per cent; nothing for a grader that has another domain."""
-    if all(reply["status"] == "not its domain" for _, reply in judged):
+    """The share that went wrong, in per cent; nothing for a grader that has another domain or form of response."""
+    judged = [(pair, reply) for pair, reply in judged if reply["status"] != DECLINED]
+    if not judged:
         return ""
     share = sum(went_wrong(pair, reply) for pair, reply in judged) / len(judged)
     return f"{100 * share:.2f}" if share else "0"
@@ -243,9 +256,19 @@ def write(config: Config, pairs: list[Pair], verdicts: dict[str, list[dict]], le
     (config.out / "table.md").write_text(table(pairs, verdicts), encoding="utf-8")
     figures = {
         "seed": config.seed,
+        "domains": config.domains,
+        "pairs of a kind at most": config.limit or CAPS,
         "clock": config.clock,
+        "commit of ours": revision(config.ours),
+        "commit of yesterday": YESTERDAY,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("math-verify", "latex2sympy2_extended", "sympy", "mpmath")},
+        "environments": {
+            name: environments.PACKAGES[environments.GRADERS[name][2]]
+            for name in verdicts
+            if name in environments.GRADERS
+        },
+        "kinds written after the verifier": sorted({pair.kind for pair in pairs} & soundness_heldout.FIRST_SEEN),
         "pairs": dict(Counter("right" if pair.right else "wrong" for pair in pairs)),
         "left out": {kind: dict(counts) for kind, counts in left_out.items() if counts},
         "graders": {},
@@ -253,7 +276,11 @@ def write(config: Config, pairs: list[Pair], verdicts: dict[str, list[dict]], le
     for name, replies in verdicts.items():
         by_kind: dict[str, dict] = {}
         for pair, reply in zip(pairs, replies, strict=True):
-            line = by_kind.setdefault(pair.kind, {"right": pair.right, "pairs": 0, "failures": 0, "timeouts": 0})
+            if reply["status"] == DECLINED:
+                continue
+            line = by_kind.setdefault(
+                f"{'right' if pair.right else 'wrong'} {pair.kind}", {"pairs": 0, "failures": 0, "timeouts": 0}
+            )
             line["pairs"] += 1
             line["failures"] += went_wrong(pair, reply)
             line["timeouts"] += reply["status"] == "timeout"

@@ -35,6 +35,9 @@ GRADERS = {
     "lighteval": ("lighteval_metric.py", "", "lighteval"),
 }
 
+# These ask for the answer in a form without a box: pairs whose point is in the boxes are not put to them.
+NO_BOX = {"verl-dapo", "lm-eval-hendrycks", "lm-eval-minerva"}
+
 
 def interpreter(folder: Path, name: str) -> Path:
     """The Python of an environment, which is made if it is not there."""

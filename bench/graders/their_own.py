@@ -29,7 +29,7 @@ def registry() -> dict[str, type]:
 
 def grade(item: dict) -> tuple[float | None, str]:
     grader = {"puzzle": puzzle, "instruction": instruction}.get(item["domain"])
-    return grader(item) if grader else (None, "not its domain")
+    return grader(item) if grader else (None, "not its domain or form")
 
 
 if __name__ == "__main__":
