@@ -11,6 +11,8 @@ from fractions import Fraction
 
 import sympy
 from soundness_pairs import (
+    OWN_PROOF,
+    RIGHT,
     Row,
     _algebra,
     _interval,
@@ -484,3 +486,60 @@ def choice_of_another(row: Row, rng: random.Random, others: list[Row]) -> Iterat
             f"{c}, {d}, {c}",
         )
         yield from (f"{d}. {c}", rf"\text{{{d}}}, \text{{{c}}}", f"{c}pple", f"{c}^2", f"-{c}", f"2{c}")
+
+
+# --- edits of tokens, and one respelling upon another: kinds without a hypothesis
+
+TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|\d|[a-zA-Z]|\S")
+COMMANDS = (r"\sqrt", r"\pi", r"\cdot", r"\frac", r"\infty", r"\cup", r"\pm", r"\sin", r"\circ", r"\text")
+
+
+def edited(text: str, rng: random.Random) -> str:
+    """One token deleted, doubled, exchanged with the next, or replaced by another of its sort."""
+    places = list(TOKEN.finditer(text))
+    i = rng.randrange(len(places))
+    start, end, token = places[i].start(), places[i].end(), places[i].group()
+    match rng.randrange(4):
+        case 0:
+            return replaced(text, start, end, "")
+        case 1:
+            return replaced(text, end, end, token)
+        case 2 if i + 1 < len(places):
+            after = places[i + 1]
+            return text[:start] + after.group() + text[end : after.start()] + token + text[after.end() :]
+    pool = next((p for p in ("0123456789", "abcnxyz", "+-*/^", "([", ")]", COMMANDS) if token in p), "17x")
+    return replaced(text, start, end, rng.choice(pool))
+
+
+@late_wrong()
+def token_edited(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    yield edited(row.gold, rng)
+
+
+@late_wrong()
+def two_tokens_edited(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    yield edited(edited(row.gold, rng) or "0", rng)
+
+
+@late_wrong()
+def respelled_then_edited(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """A right spelling with one token changed."""
+    for spelled in respelled(row, rng, others):
+        yield edited(spelled, rng)
+
+
+@late_right()
+def respelled_twice(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """Two respellings, one upon the other."""
+    for once in respelled(row, rng, others):
+        yield from respelled(Row(row.source, row.problem, once), rng, others)
+
+
+def respelled(row: Row, rng: random.Random, others: list[Row]) -> list[str]:
+    """One answer by a kind of right ones that the judge's reader can prove; none where no kind fits."""
+    kinds = [kind for kind in RIGHT if kind not in OWN_PROOF | FIRST_SEEN | {"box_spelled", "boxes_of_working"}]
+    for kind in rng.sample(kinds, len(kinds)):
+        answers = [a for a in RIGHT[kind](row, rng, others) if a != row.gold]
+        if answers:
+            return [rng.choice(answers)]
+    return []

@@ -1366,4 +1366,7 @@ def proof(kind: str, gold: str, answer: str) -> bool | None:
     """True: proven of another value; False: proven of the same; None: neither."""
     if kind in OWN_PROOF:
         return kind in WRONG
-    return proven(gold, unspelled(answer) if kind in RIGHT else answer)
+    plain = proven(gold, unspelled(answer))
+    if kind in RIGHT:
+        return plain
+    return plain if plain is False else proven(gold, answer)  # wrong only if it is so in no spelling

@@ -93,7 +93,7 @@ def clean(text: str) -> str:
 @functools.lru_cache(maxsize=100_000)
 def read(text: str) -> Any:
     """The typed value of an answer.  Raises Unread."""
-    joined = re.sub(r",\s*\\!\s*(?=\d{3})", "{,}", text)
+    joined = re.sub(r",\s*(?:\\!\s*)+(?=\d{3})", "{,}", text)
     text = clean(joined).strip("$ ").rstrip(". ").strip()
     if not text:
         raise Unread("empty")
