@@ -210,11 +210,10 @@ def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, g
 
 def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[list[int]]]) -> list[list[float]]:
     """Verify every answer: P problems, P x G answers -> P x G raw rewards in [0, 1]."""
-    decode = run.tokenizer.decode
     flat = [
-        (problem, decode(answer, skip_special_tokens=True))
+        (problem, text)
         for problem, group in zip(problems, answers, strict=True)
-        for answer in group
+        for text in tasks.responses(run.tokenizer, problem, group, run.task.stop_ids)
     ]
     scores = iter(run.task.score(flat))
     return [[next(scores) for _ in group] for group in answers]
