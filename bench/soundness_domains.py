@@ -361,7 +361,8 @@ def puzzle_wrong(answer: str, rng: random.Random) -> Iterator[tuple[str, str]]:
     yield "untagged", f"The answer is {answer}."
     if number:
         value = float(answer)
-        yield "next_number", f"{answer[:-1]}{(int(answer[-1]) + 1) % 10}"
+        if len(answer.partition(".")[2]) < 5:  # a float's last digit says nothing
+            yield "next_number", f"{answer[:-1]}{(int(answer[-1]) + 1) % 10}"
         if value:
             yield "sign", answer[1:] if answer.startswith("-") else f"-{answer}"
             yield "constant_0", "0"
@@ -373,7 +374,8 @@ def puzzle_wrong(answer: str, rng: random.Random) -> Iterator[tuple[str, str]]:
     if len(words) > 2 and not number:
         yield "word_dropped", joint.join(words[:-1])
         yield "word_twice", joint.join([*words, words[-1]])
-        i = next((i for i in range(len(words) - 1) if words[i] != words[i + 1]), None)
+        roots = all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words) and ", " in answer  # in any order
+        i = None if roots else next((i for i in range(len(words) - 1) if words[i] != words[i + 1]), None)
         if i is not None:
             yield "words_exchanged", joint.join([*words[:i], words[i + 1], words[i], *words[i + 2 :]])
 
@@ -408,7 +410,7 @@ def instruction_texts(name: str, a: dict[str, Any]) -> Iterator[tuple[str, bool,
             yield from (("none", True, FILLER), ("one", False, f"{FILLER}, it seems"), ("last", False, f"{FILLER},"))
         case "number_words":
             yield from counted("word", " ", a["num_words"], a["relation"])
-        case "number_sentences":
+        case "number_sentences" if a["num_sentences"] > 1:  # one sentence is what any text has
             yield from counted("It rains today.", " ", a["num_sentences"], a["relation"])
         case "frequency":
             yield from counted(a["keyword"], " and ", a["frequency"], a["relation"])

@@ -197,18 +197,10 @@ def table(pairs: list[Pair], verdicts: dict[str, list[dict]]) -> str:
         rows = [i for i, pair in enumerate(pairs) if pair.right is is_right]
         kinds = sorted({(pairs[i].domain, pairs[i].kind) for i in rows})
         lines += [f"| {title} | pairs | {' | '.join(verdicts)} |", "|---|---:|" + "---:|" * len(verdicts)]
-        for label, members in [
-            *(
-                (kind, [i for i in rows if (pairs[i].domain, pairs[i].kind) == (domain, kind)])
-                for domain, kind in kinds
-            ),
-            ("**all**", rows),
-        ]:
-            if members:
-                shares = [
-                    100 * sum(went_wrong(pairs[i], v[i]) for i in members) / len(members) for v in verdicts.values()
-                ]
-                lines.append(f"| {label} | {len(members):,} | {' | '.join(f'{s:.2f}' if s else '0' for s in shares)} |")
+        groups = [(kind, [i for i in rows if pairs[i].kind == kind]) for _, kind in kinds]
+        for label, members in [*groups, ("**all**", rows)] if rows else []:
+            cells = [_cell([(pairs[i], replies[i]) for i in members]) for replies in verdicts.values()]
+            lines.append(f"| {label} | {len(members):,} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -194,3 +194,5 @@ def test_the_table_counts_both_faults() -> None:
     text = judge.table(some, {"own": replies})
     assert "| k | 2 | 50.00 |" in text
     assert "| k | 1 | 100.00 |" in text
+    elsewhere = [{"score": None, "status": judge.DECLINED}, *replies[1:]]
+    assert "| k | 1 | 100.00 |  |" in judge.table(some, {"own": replies, "other": elsewhere})
