@@ -3,7 +3,6 @@
 A problem of these is a pure function of (split, number), so the data has no state but an integer.
 """
 
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 import reasoning_gym
 
-from prorl_lab import laptop
+from prorl_lab import laptop, rows
 from prorl_lab.errors import UserError
 from prorl_lab.scoring.extract import after_think, open_thought
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
@@ -202,10 +201,10 @@ class JsonLinesTask:
 
     def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None):
         self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, [path.stem]
-        rows = read_questions(path)
-        random.Random(seed).shuffle(rows)
-        held_out = max(1, len(rows) // 10)
-        self.rows = {"train": rows[:-held_out], "held-out": rows[-held_out:]}
+        found = read_questions(path)
+        random.Random(seed).shuffle(found)
+        held_out = max(1, len(found) // 10)
+        self.rows = {"train": found[:-held_out], "held-out": found[-held_out:]}
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         rows = self.rows[split]
@@ -220,25 +219,27 @@ class JsonLinesTask:
 
 
 def read_questions(path: Path) -> list[dict[str, str]]:
-    """Question/answer pairs of a JSON-lines file.  Raises UserError that names the first broken line."""
-    rows = []
+    """Question/answer pairs of a JSON-lines file, as text.  Raises UserError that names the first line without both."""
+    found = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:
+            for number, row in rows.json_lines(lines, path):
+                missing = [name for name in ("question", "answer") if not isinstance(row, dict) or name not in row]
+                if missing:
+                    raise UserError(
+                        f'{path}, line {number} is not an object with "question" and "answer" ({missing[0]!r} is '
+                        "missing): mend or remove it"
+                    )
+                question, answer = rows.text_of(row["question"]), rows.answer_of(row["answer"])
+                if question is None or answer is None:
+                    what = "question" if question is None else "answer"
+                    raise UserError(f"{path}, line {number} has no {what} ({row[what]!r}): mend or remove it")
+                found.append({"question": question, "answer": answer})
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            rows.append({"question": str(row["question"]), "answer": str(row["answer"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f'{path}, line {number} is not an object with "question" and "answer" ({error!r}): mend or remove it'
-            ) from error
-    if len(rows) < 2:
-        raise UserError(f"{path} holds {len(rows)} problems: at least 2 are needed, one of them to hold out")
-    return rows
+    if len(found) < 2:
+        raise UserError(f"{path} holds {len(found)} problems: at least 2 are needed, one of them to hold out")
+    return found
 
 
 def load_task(config: Any, stop_ids: list[int], sandboxed: bool = False) -> Task:

@@ -7,6 +7,7 @@ strings, no parser, no backtracking.
 import re
 
 MAX_RESPONSE = 1_000_000  # characters; 16k tokens are about 60,000
+MAX_BOX = 10_000  # characters; a longer one is none, so that many open ones are not read to the end each
 
 # How models mark their thoughts: what opens one, and what closes it.  Read in the chat templates and in vLLM 0.32's
 # parsers; a new family is a line here.
@@ -71,27 +72,68 @@ def open_thought(text: str) -> str:
     return opening
 
 
+_BOXES = ("\\boxed", "\\fbox")
+
+
 def last_boxed(text: str) -> str | None:
-    r"""What the last \boxed{...} holds, braces matched (escaped ones do not count); None without a closed box.
+    r"""What the last \boxed{...} (or \fbox{...}) holds, braces matched; None without a closed box.
+
+    TeX skips blanks before an argument and takes one token without braces, so `\boxed {42}` and `\boxed 7` are boxes.
 
     >>> last_boxed(r"first \boxed{1}, then \boxed{\frac{1}{2}}")
     '\\frac{1}{2}'
     """
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    start += len("\\boxed{")
+    start, name = max((text.rfind(name), name) for name in _BOXES)
+    return None if start < 0 else _argument(text, start + len(name))[0]
+
+
+def all_boxed(text: str, last: int = 20) -> list[str]:
+    r"""What the last boxes hold, in their order, a box inside another not apart; [] if the last one never closes.
+
+    >>> all_boxed(r"\boxed{2} and \boxed {3}"), all_boxed(r"\boxed{2} and \boxed{3")
+    (['2', '3'], [])
+    """
+    starts: list[int] = []
+    end = len(text)
+    while len(starts) < 2 * last and (found := max((text.rfind(name, 0, end), name) for name in _BOXES))[0] >= 0:
+        starts.append(found[0] + len(found[1]))
+        end = found[0]
+    boxes: list[str] = []
+    closed = -1
+    for start in reversed(starts):
+        if start < closed:  # inside the box before it
+            continue
+        inside, stop = _argument(text, start)
+        if inside is None:
+            boxes = []
+        else:
+            boxes.append(inside)
+            closed = stop
+    return boxes[-last:]
+
+
+def _argument(text: str, start: int) -> tuple[str | None, int]:
+    """The argument of a command that ends at `start`, and where it ends; None if there is none or it never closes."""
+    if text[start : start + 1].isalpha():  # a longer command's name
+        return None, start
+    end = min(len(text), start + MAX_BOX)
+    while start < end and text[start] in " \t\n\r":
+        start += 1
+    if start >= end or text[start] != "{":
+        one = text[start : start + 1]
+        return (one, start + 1) if one.isalnum() else (None, start)
+    start += 1
     depth, position = 1, start
-    while position < len(text):
+    while position < end:
         character = text[position]
         if character == "\\":
             position += 1  # whatever it escapes
         elif character in "{}":
             depth += 1 if character == "{" else -1
             if depth == 0:
-                return text[start:position].strip()
+                return text[start:position].strip(), position
         position += 1
-    return None
+    return None, position
 
 
 def last_tagged(text: str) -> str | None:

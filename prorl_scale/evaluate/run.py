@@ -249,7 +249,6 @@ def describe(of: sets.EvalSet, prompts: list[Prompt], path: Path | None, folder:
         "domain": of.domain,
         "scoring": of.scoring,
         "source": f"file {local.name}" if local else of.source,
-        "suffix": of.suffix,
     }
 
 
