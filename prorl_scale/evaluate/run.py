@@ -22,7 +22,7 @@ import tyro
 from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
-from prorl_lab import models, tasks
+from prorl_lab import models, scoring, tasks
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.run_folder import environment, read_json, write_json
 from prorl_scale.evaluate import sampler, sets, store
@@ -205,6 +205,7 @@ def prepare(config: Config) -> Job:
     wanted = [of.name for of in sets.named(config.sets)]
     settings = {
         "sets": wanted,
+        "verifiers": scoring.VERSION,
         **{name: getattr(config, name) for name in IDENTITY},
         "models": folders,
         "model_files": {name: fingerprint(folder) for name, folder in folders.items()},
@@ -285,6 +286,11 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if stored.get(name) == value:
             continue
+        if name == "verifiers":
+            raise UserError(
+                f"the answers in {out} were scored by version {stored.get(name, 1)} of the verifiers, and this is "
+                f"version {value}: evaluate again with another --out, or go on at the commit named in its config.json"
+            )
         if name == "model_files":
             changed = ", ".join(model for model in value if stored[name].get(model) != value[model])
             raise UserError(f"the files of {changed} have changed since {out} was begun: choose another --out")

@@ -83,7 +83,11 @@ class EvalSet:
     rows: int = 0  # prompts when complete
     paper: tuple[float, float] | None = None  # pass@1 in percent, base and ProRL (Tables 1 to 3)
     average: str | None = None  # the row of `AVERAGES`, or Reasoning Gym's category, that it is part of
-    hollow: bool = False  # its original scorer pays for wrong answers: both scores are kept
+
+    @property
+    def hollow(self) -> bool:
+        """Whether its published scorer pays for what is no answer: the published score is kept beside ours."""
+        return self.domain in ("puzzle", "instruction")
 
     @property
     def scoring(self) -> str:
@@ -348,8 +352,7 @@ def _made_here() -> Iterator[EvalSet]:
         yield puzzle(f"graph_color_{size}", make=functools.partial(_puzzles, "graph_color", size))
     held_out = {"acre": (5.99, 58.57), "boxnet": (0.00, 7.91), "game_of_life_halting": (3.49, 52.29), "puzzle24": None}
     for task, paper in held_out.items():
-        hollow = task in ("game_of_life_halting", "puzzle24")
-        yield puzzle(task, make=functools.partial(_puzzles, task, None), paper=paper, hollow=hollow)
+        yield puzzle(task, make=functools.partial(_puzzles, task, None), paper=paper)
     yield EvalSet("laptop", "laptop", make=_laptop, rows=LAPTOP_PROMPTS * 12)
 
 
