@@ -90,8 +90,8 @@ def read(
     beyond = [word for word, i in tokenizer.get_vocab().items() if i >= rows and word not in added]
     if beyond:
         raise UserError(
-            f"the tokenizer of {asked} has {len(beyond)} tokens more than the model's embedding of {rows} rows, so some "
-            "prompt would end the run: give the tokenizer that belongs to it, or resize the embedding"
+            f"the tokenizer of {asked} has {len(beyond)} tokens more than the model's embedding of {rows} rows, so "
+            "some prompt would end the run: give the tokenizer that belongs to it, or resize the embedding"
         )
     if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
         # Where the files hold a head of its own transformers reads it whatever the config says; vLLM would tie it.

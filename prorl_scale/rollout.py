@@ -144,8 +144,8 @@ def _refuse_experts(folder: str) -> None:
     config = AutoConfig.from_pretrained(folder).get_text_config(decoder=True)
     if any("experts" in name and isinstance(value, int) and value > 1 for name, value in vars(config).items()):
         raise UserError(
-            f"{config.model_type} is a mixture of experts, which vLLM's CPU build ruins at the first weight push: train "
-            "it on a GPU, or with prorl_mini.py"
+            f"{config.model_type} is a mixture of experts, which vLLM's CPU build ruins at the first weight push: "
+            "train it on a GPU, or with prorl_mini.py"
         )
 
 
