@@ -710,6 +710,7 @@ def train_step(run: Run) -> None:
     state.step += 1
     row = {"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
            "resets": state.resets, "seconds": time.perf_counter() - start}  # fmt: skip
+    row["learning_rate"] = run.optimizer.param_groups[0]["lr"]
     row |= run.end_step(row, ledger, groups)
     state.seconds += row["seconds"]
     run.folder.metrics(row)

@@ -26,7 +26,7 @@ class Config(prorl_v2.Config):
     RESUMABLE: ClassVar[frozenset[str]] = prorl_v2.Config.RESUMABLE | {
         *("verifier_workers", "gpu_memory", "timeout_minutes", "keep_checkpoints", "async_save"),
         *("health_stops", "health_entropy_min", "health_length_growth", "health_repetition_max"),
-        *("health_truncated_max", "health_kl_max", "health_reward_jump"),
+        *("health_truncated_max", "health_kl_max", "health_reward_jump", "health_outside_max"),
     }
 
     dry_run: bool = False  # print what is missing, stages, batches, tokens and memory; start nothing
@@ -52,6 +52,7 @@ class Config(prorl_v2.Config):
     health_truncated_max: float = 0.0  # share of answers cut off
     health_kl_max: float = 0.0  # to the reference, per token
     health_reward_jump: float = 0.0  # rise of the training reward over the window while validation gained nothing
+    health_outside_max: float = 0.1  # share of tokens outside the bounds of `mismatch`
     health_stops: list[str] = dataclasses.field(default_factory=list)  # of these rules; the others warn
 
     def check(self) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 WINDOW = 20  # steps that a rule sees
 LATE = 5  # of them, the latest, whose mean is compared: one step is noise
-RULES = ("entropy", "length", "repetition", "truncated", "kl", "reward")
-KEYS = ("step", "entropy", "length", "repetition", "truncated", "kl", "reward_unfiltered")
+RULES = ("entropy", "length", "repetition", "truncated", "kl", "reward", "outside")
+KEYS = ("step", "entropy", "length", "repetition", "truncated", "kl", "reward_unfiltered", "outside_bounds")
 LOOP = 3  # times that a piece stands at the end of an answer which loops
 PERIODS = range(1, 65)  # tokens of that piece
 
@@ -83,12 +83,17 @@ def check(rows: list[dict[str, Any]], history: list[tuple[int, float]], config: 
             f"the training reward rose by {rise:.2f} in {WINDOW} steps and validation gained nothing: read some "
             "answers that were paid well, the verifier may be paying for something else",
         ),
+        (
+            *("outside", config.health_outside_max, now["outside_bounds"] > config.health_outside_max),
+            f"{now['outside_bounds']:.0%} of the tokens lie outside the bounds of --mismatch, where they teach little "
+            "or nothing: the sampler is too far from the trainer; see sampler_gap, or widen --mismatch-low and -high",
+        ),
     ]
     return [Finding(name, message) for name, limit, broken, message in rules if limit and broken]
 
 
 def _mean(rows: list[dict[str, Any]], key: str) -> float:
-    values = [row[key] for row in rows if row[key] is not None]
+    values = [row[key] for row in rows if row.get(key) is not None]
     return fmean(values) if values else nan
 
 

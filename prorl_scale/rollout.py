@@ -41,10 +41,10 @@ class Engine:
 
         Needs the process group.  Raises UserError where vLLM is missing.
         """
+        vllm = import_vllm()
         self.gpu = config.device == "cuda"
         if not self.gpu:
             _refuse_experts(folder)
-        vllm = import_vllm()
         self.config, self.stop_ids, self.sampling = config, stop_ids, vllm.SamplingParams
         self.dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
         # What differs on a GPU; none of it has been run yet.

@@ -180,6 +180,16 @@ def sampler_gap(groups: list[list[Sample]]) -> float | None:
     return torch.cat(gaps).mean().item() if gaps else None
 
 
+def outside_bounds(groups: list[list[Sample]], config: Config) -> float | None:
+    """Share of the tokens trained on that the mismatch correction cut (tis) or dropped (icepop); None without it."""
+    if config.mismatch == "off" or not groups:
+        return None
+    samples = [s for group in groups for s in group]
+    old, sampler = (torch.cat([getattr(s, name) for s in samples]) for name in ("old_logp", "sampler_logp"))
+    weights = mismatch_weights(old, sampler, config.mismatch, config.mismatch_low, config.mismatch_high)
+    return ((weights == 0) | (weights >= config.mismatch_high)).float().mean().item()
+
+
 # ============================================================================ 6. loss
 
 
@@ -331,6 +341,7 @@ class Run(prorl_v2.Run):
             **{"repetition": mean([health.loops(s.answer) for s in ledger.samples]), "stage": self.state.stage},
             **{"seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary, "peak_memory": memory},
             **{"verdicts": count_verdicts(ledger.samples), "sampler_gap": sampler_gap(groups)},
+            "outside_bounds": outside_bounds(groups, self.config),
             **speed(self, groups, ledger, seconds),
             **super().end_step(row, ledger, groups),
         }

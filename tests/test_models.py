@@ -1,5 +1,6 @@
 """The one door for models: what is loaded is what the files say, and what training assumes of it is proved."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,12 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-from transformers.models.llama.modeling_llama import LlamaMLP
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaMLP
 
 import prorl_mini as mini
-from prorl_lab import models, probe
+from prorl_lab import models, probe, settings
 from prorl_lab.errors import UserError
+from prorl_lab.run_folder import RunFolder
 from prorl_scale import policy as scale_policy
 from prorl_scale.batch import pack
 
@@ -281,3 +283,59 @@ def test_a_config_that_passed_is_not_tried_again(tmp_path, monkeypatch):
     make(tmp_path / "other", rms_norm_eps=1e-5)
     load(tmp_path / "other", base_cache=str(tmp_path))
     assert len(tried) == 2
+
+
+# ---------------------------------------------------------------- files that transformers reads
+
+GENERATION = {
+    "a temperature without sampling": ({"temperature": 0.7, "top_p": 0.8, "eos_token_id": [2, 5]}, [2, 5]),
+    "settings of beams without beams": ({"num_beams": 1, "early_stopping": True, "eos_token_id": 2}, 2),
+}
+
+
+@pytest.mark.parametrize(("settings", "eos"), GENERATION.values(), ids=GENERATION)
+def test_a_generation_config_that_transformers_will_not_write_is_exported(tmp_path, settings, eos):
+    make(tmp_path / "given")
+    (tmp_path / "given" / "generation_config.json").write_text(json.dumps(settings))
+    policy, tokenizer = load(tmp_path / "given")
+    RunFolder(SimpleNamespace(tensorboard=False, resume=None, out=str(tmp_path))).export(policy, tokenizer, "base")
+    again, _ = load(tmp_path / "base")
+    assert again.generation_config.eos_token_id == eos  # what ends an answer is kept
+
+
+def test_a_tokenizer_with_more_words_than_the_embedding_is_refused(tmp_path):
+    make(tmp_path)
+    write_tokenizer(tmp_path, words=51)
+    with pytest.raises(UserError, match="3 tokens more"):
+        load(tmp_path)
+
+
+def test_a_special_token_beyond_the_embedding_is_refused_only_in_a_prompt(tmp_path):
+    """Gemma 3's text models come with a tokenizer that has one for images."""
+    make(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<picture>"]})
+    tokenizer.save_pretrained(tmp_path)
+    policy, tokenizer = load(tmp_path)
+    limits = SimpleNamespace(max_prompt_tokens=None, max_new_tokens=2)
+    settings.that_fits(tokenizer("w9 w47")["input_ids"], policy.config, limits)
+    with pytest.raises(UserError, match="token 48"):
+        settings.that_fits(tokenizer("w9 <picture>")["input_ids"], policy.config, limits)
+
+
+def test_a_head_that_the_files_hold_is_exported_as_one(tmp_path):
+    """transformers reads it although the config ties it to the embedding; vLLM would believe the config."""
+    model = make(tmp_path / "given", tie_word_embeddings=False)
+    config = json.loads((tmp_path / "given" / "config.json").read_text())
+    (tmp_path / "given" / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    policy, _ = load(tmp_path / "given")
+    policy.save_pretrained(tmp_path / "base")
+    assert torch.equal(policy.lm_head.weight, model.lm_head.weight)
+    assert not AutoConfig.from_pretrained(tmp_path / "base").tie_word_embeddings
+
+
+def test_a_model_without_gradient_checkpointing_says_which_flag(tmp_path, monkeypatch):
+    make(tmp_path)
+    monkeypatch.setattr(LlamaForCausalLM, "supports_gradient_checkpointing", False)
+    with pytest.raises(UserError, match="--no-gradient-checkpointing"):
+        load(tmp_path, gradient_checkpointing=True)

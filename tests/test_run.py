@@ -81,7 +81,7 @@ def test_folder_holds_what_the_contract_names(straight):
     promised = (
         "step reward reward_unfiltered solved length truncated entropy kl clip_low clip_high grad_norm groups_kept "
         "groups_generated resets skipped_updates tokens seconds seconds_generate seconds_reward seconds_logprobs "
-        "seconds_update"
+        "seconds_update learning_rate"
     )
     assert set(promised.split()) <= set(steps[0])
     assert {"boundary", "evaluation", "checkpoint", "reset"} == {row["event"] for row in rows if "event" in row}

@@ -63,7 +63,8 @@ def test_folder_holds_what_the_contract_names(straight):
     promised = (
         "step reward reward_unfiltered solved length truncated entropy kl clip_low clip_high grad_norm groups_kept "
         "groups_generated resets skipped_updates tokens seconds seconds_generate seconds_reward seconds_logprobs "
-        "seconds_update seconds_push canary peak_memory sampler_gap tokens_wasted groups_surplus ledger"
+        "seconds_update seconds_push canary peak_memory sampler_gap outside_bounds learning_rate tokens_wasted "
+        "groups_surplus ledger"
     )
     for row in steps:
         assert set(promised.split()) <= set(row)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prorl_lab.errors import UserError
-from prorl_scale import health, policy, recipes, start, train
+from prorl_scale import config, health, policy, recipes, start, train
 from prorl_scale.config import stages_of
 from prorl_scale.rollout import Engine
 from tests.test_scale_step import run, samples, weights, world  # noqa: F401  fixtures
@@ -90,13 +90,26 @@ def test_mismatch_correction_by_a_loop_over_tokens(run, kind):  # noqa: F811
     for sample, (logp, _) in zip(batch, policy.score_samples(run.policy, batch, 300, 1.2), strict=True):
         sample.old_logp = logp
         sample.sampler_logp = logp + torch.linspace(-1, 1, len(logp))
-    terms = []
+    terms, outside = [], []
     for s in batch:
         for old, sampler in zip(s.old_logp.tolist(), s.sampler_logp.tolist(), strict=True):
             w = math.exp(old - sampler)
+            outside.append({"off": False, "tis": w > 1.4, "icepop": not 0.7 <= w <= 1.4}[kind])
             w = {"off": 1.0, "tis": min(w, 1.4), "icepop": w if 0.7 <= w <= 1.4 else 0.0}[kind]
             terms.append(-w * s.advantage)
     assert train.update(run, batch)["loss"] == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+    share = None if kind == "off" else pytest.approx(sum(outside) / len(outside))
+    assert train.outside_bounds([batch[:2], batch[2:]], run.config) == share
+
+
+def test_tokens_outside_the_bounds_are_not_dropped_unseen():
+    """By default a warning names their share."""
+    row = {**dict.fromkeys(health.KEYS), "reward_unfiltered": 0.5, "length": 5.0}
+    rows = [{**row, "step": step, "outside_bounds": 0.4} for step in range(health.WINDOW)]
+    (finding,) = health.check(rows, [], config.Config())
+    assert finding.rule == "outside"
+    assert "40%" in finding.message
+    assert health.check([{**r, "outside_bounds": 0.01} for r in rows], [], config.Config()) == []
 
 
 def test_mismatch_with_one_update_uses_the_update_s_own_pass(run):  # noqa: F811

@@ -10,15 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.fsdp import CPUOffloadPolicy
+from transformers.models.llama.modeling_llama import LlamaModel
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
-from prorl_scale import policy, train
+from prorl_scale import policy, rollout, train
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config
 from prorl_scale.rollout import Engine
+from tests.test_models import make
 from tests.test_scale_parity import BASE, build_model, frozen_samples
 
 
@@ -293,6 +296,38 @@ def test_restore_of_another_model(run):
     run.policy = run.reference = other
     with pytest.raises(UserError, match="does not fit this model"):
         run.folder.restore(run, train.State, train.Sample)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "llama", "gemma2"])
+def test_a_push_hands_over_what_a_checkpoint_holds(world, tmp_path, kind):
+    """Names, shapes and values of the file; transformers keeps experts in memory as one tensor of another name."""
+    experts = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    make(tmp_path, kind, tie_word_embeddings=False, **(experts if kind in ("mixtral", "qwen3_moe") else {}))
+    scorer, _, _ = policy.load(Config(**{**BASE, "base_cache": str(tmp_path)}), str(tmp_path))
+    pushed, saved = dict(policy.full_weights(scorer, torch.float32)), load_file(tmp_path / "model.safetensors")
+    assert set(pushed) == set(saved)
+    assert all(torch.equal(pushed[name], saved[name]) for name in saved)
+
+
+def test_what_vllm_does_to_a_class_does_not_reach_the_trainer(world, tmp_path, monkeypatch):
+    """vLLM's transformers backend replaces `__call__` of the class that the policy is an instance of."""
+    make(tmp_path, "llama")
+    scorer, reference, _ = policy.load(Config(**{**BASE, "base_cache": str(tmp_path)}), str(tmp_path))
+
+    def patched(self, *args, **kwargs):
+        return self.do_not_compile  # an attribute of vLLM's own instance
+
+    monkeypatch.setattr(LlamaModel, "__call__", patched)
+    for model in (scorer, reference):
+        assert len(policy.score_samples(model, [train.Sample([4, 5], [6, 7])], 300, 1.0)) == 1
+    assert type(scorer.model).__name__ == "LlamaForCausalLM"  # what an export writes as its architecture
+
+
+def test_experts_are_refused_on_a_cpu_before_vllm_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(rollout, "import_vllm", lambda: None)
+    make(tmp_path, "mixtral", num_local_experts=4)
+    with pytest.raises(UserError, match="mixture of experts"):
+        Engine(str(tmp_path), SimpleNamespace(device="cpu"), [1], 8)
 
 
 def test_missing_vllm(monkeypatch):
