@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from prorl_lab.errors import UserError, first_line
 
@@ -255,6 +256,11 @@ def prove(
     if passed and passed.exists():
         return
     what = f"{asked} ({config.model_type}) can't be trained here"
+    if carries_a_state(config):
+        raise UserError(
+            f"{what}: it has layers that carry a state along the row (state space, linear attention or convolution), "
+            "which a rollout can't branch after a prompt; choose another model, such as Qwen or Llama"
+        )
     try:
         model = copy_of(config)
     except Exception as error:  # whatever a class raises that does not bear small sizes
@@ -279,6 +285,15 @@ def prove(
     if passed:
         passed.parent.mkdir(parents=True, exist_ok=True)
         passed.touch()
+
+
+def carries_a_state(config: PreTrainedConfig) -> bool:
+    """Has it layers whose cache is no list of keys?  transformers 5.19 neither repeats nor selects rows of those."""
+    try:
+        layers = DynamicCache(config=config).layers
+    except (AttributeError, KeyError, TypeError, ValueError):  # no cache can be made: the checks below say so
+        return False
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
 
 
 def _key(config: PreTrainedConfig, checks: tuple[Check, ...]) -> str:
