@@ -41,6 +41,7 @@ from prorl_lab import cli, models, report, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger
 from prorl_lab.run_folder import GracefulStop, RunFolder
+from prorl_lab.seeds import derived
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Config:
     task: str | None = None
     out: str | None = None  # the run folder; default runs/<date>-mini
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
+    break_lock: bool = False  # take over a folder that another machine, which is dead, has locked
     tensorboard: bool = False  # also write <run folder>/tensorboard
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -803,15 +805,15 @@ def pass_at_k(n: Any, c: Any, k: Any) -> Any:
     return np.vectorize(lambda n, c, k: 1.0 - math.comb(n - c, k) / math.comb(n, k), otypes=[float])(n, c, k)
 
 
-def evaluate(run: Run, prompts: int, answers: int, seed: int, tiers: list[str]) -> dict[str, np.ndarray]:
-    """Answer held-out prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?
+def evaluate(run: Run, split: str, prompts: int, answers: int, tiers: list[str]) -> dict[str, np.ndarray]:
+    """Answer up to `prompts` prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?
 
     Draws from a generator of its own, so that evaluating more or less often does not change the training run.
     """
-    generator = torch.Generator(run.policy.device).manual_seed(seed)
+    generator = torch.Generator(run.policy.device).manual_seed(derived(split, run.config.seed))
     right = {}
     for tier in tqdm(tiers, "evaluate", leave=False):
-        problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
+        problems = tasks.held_out(run.task, split, tier, prompts)  # none that is trained on
         encoded = [encode(run, problem) for problem in problems]
         groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
         right[tier] = np.array([[s.reward >= 1 for s in group] for group in groups])
@@ -822,7 +824,7 @@ def validate(run: Run) -> bool:
     """pass@1 on held-out prompts, averaged over tiers: the score that `should_reset` watches -> is it a new best?"""
     config, state = run.config, run.state
     shares = config.eval_sets or dict.fromkeys(run.task.tiers, 1.0)
-    right = evaluate(run, config.eval_prompts, config.eval_answers, config.seed, list(shares))
+    right = evaluate(run, "validation", config.eval_prompts, config.eval_answers, list(shares))
     tiers = {tier: float(rows.mean()) for tier, rows in right.items()}
     score = float(np.average(list(tiers.values()), weights=list(shares.values())))
     tables = [report.pass_at_k_table(rows, pass_at_k)["pass@k"] for rows in right.values()]
@@ -842,7 +844,7 @@ def measure_boundary(run: Run, name: str) -> None:
     config = run.config
     if config.boundary_prompts == 0 or name in run.state.boundary:
         return
-    right = evaluate(run, config.boundary_prompts, config.boundary_answers, config.seed + 1, list(run.task.tiers))
+    right = evaluate(run, "held-out", config.boundary_prompts, config.boundary_answers, list(run.task.tiers))
     run.state.boundary[name] = {tier: report.pass_at_k_table(rows, pass_at_k) for tier, rows in right.items()}
     run.folder.event("boundary", step=run.state.step, name=name, tiers=run.state.boundary[name])
 
@@ -878,7 +880,7 @@ def train(config: Config) -> dict:
     run = start_run(cli.resolve(config))
     config, state, folder = run.config, run.state, run.folder
     with folder, GracefulStop() as stop, models.autocast(config):
-        if state.step == 0:
+        if not folder.saved:
             measure_boundary(run, "base")
             if config.eval_every:
                 validate(run)
@@ -920,7 +922,7 @@ def start_run(config: Config) -> Run:
     cli.check_eval_sets(config, task.tiers)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = Run(config, policy, reference, optimizer, tokenizer, task, generator, folder)
-    if config.resume:
+    if folder.saved:
         folder.restore(run, State, Sample)
         folder.keep_settings(config)
     else:

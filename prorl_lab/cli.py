@@ -13,6 +13,7 @@ import tyro
 from transformers.utils.logging import disable_progress_bar
 
 from prorl_lab.errors import UserError
+from prorl_lab.lock import release_all
 
 # What a field left at None becomes.  The laptop's values were found by trial (results/), the others follow the paper
 # where it states them (learning rate, KL coefficient, 8k context) and one GPU where it does not.
@@ -66,7 +67,16 @@ NOT_NEGATIVE = (
 )
 # What a resumed run may change: how long it goes on, what is watched, what the machine gives it; nothing it computes.
 RESUMABLE = {
-    *("steps", "max_seconds", "tensorboard", "verifier_workers", "gpu_memory", "timeout_minutes", "keep_checkpoints"),
+    *(
+        "steps",
+        "max_seconds",
+        "tensorboard",
+        "break_lock",
+        "verifier_workers",
+        "gpu_memory",
+        "timeout_minutes",
+        "keep_checkpoints",
+    ),
     *("health_stops", "health_entropy_min", "health_length_growth", "health_repetition_max", "health_truncated_max"),
     *("health_kl_max", "health_reward_jump", "async_save"),
 }
@@ -84,6 +94,8 @@ def run(config_class: type, train: Any, args: list[str] | None, parser: Any = No
         saved = f"state saved: continue with --resume {stop.args[0]}" if stop.args else "not saved since the last save"
         print(f"stopped; {saved}", file=sys.stderr)
         return 130
+    finally:
+        release_all()  # whatever ended the run, it writes no more
     return 0
 
 

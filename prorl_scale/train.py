@@ -29,6 +29,7 @@ from prorl_lab import cli, models, report
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
 from prorl_lab.run_folder import GracefulStop, read_json, write_json
+from prorl_lab.seeds import derived
 from prorl_mini import (
     add_advantages,
     collect_groups,
@@ -414,7 +415,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
     """Train until the steps or the seconds are used up; the order of things is that of `prorl_mini.train`."""
     state, folder = run.state, run.folder
     push(run)  # also proves at the start that vLLM and the trainer agree about this model
-    if state.step == 0:
+    if not folder.saved:
         measure_boundary(run, "base")
         if run.config.eval_every:
             validate(run)
@@ -449,7 +450,7 @@ def start_run(config: Config) -> Run:
     """Load, shard, start vLLM; a fresh run folder, or the state of the one to resume."""
     folder = Folder(config)
     torch.set_num_threads(config.threads)
-    if not config.resume:
+    if not folder.saved:
         distributed.on_main(lambda: begin(config, folder))
     base = str(folder.path / "base")
     scorer, reference, tokenizer = policy.load(config, base)
@@ -459,9 +460,11 @@ def start_run(config: Config) -> Run:
     task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer), tokenizer)
     check_stages(config, task)
     pool = distributed.on_all(lambda: open_pool(config, task))
-    generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
+    generator = torch.Generator(distributed.device(config.device)).manual_seed(
+        derived("rollout", config.seed, distributed.rank())
+    )
     run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder, start=config, pool=pool)
-    if config.resume:
+    if folder.saved:
         distributed.on_main(lambda: check_recipe(config, folder))
         folder.note_stop(None)
         folder.restore(run, State, Sample)
@@ -470,7 +473,7 @@ def start_run(config: Config) -> Run:
     run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
     context = config.max_prompt_tokens + longest_answer(config)
     run.engine = distributed.on_all(lambda: Engine(base, run.config, task.stop_ids, context))
-    if config.resume:  # now that they are known to work
+    if folder.saved:  # now that they are known to work
         distributed.on_main(lambda: folder.keep_settings(config))
     return run
 
