@@ -1,10 +1,10 @@
 """ProRL in one file: GRPO that can keep improving for thousands of steps.
 
-GRPO samples G answers per prompt, scores them, and makes the better ones of each group more likely.
-Run long enough it stalls: the policy turns deterministic and stops exploring, or it is held back by
-its distance to a reference that never moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what
-keeps it going: a clip range wider above than below, token-level loss, dynamic sampling, hot rollouts
-(temperature 1.2), and a small KL penalty to a reference that is now and then RESET to the policy.
+GRPO samples G answers per prompt, scores them, and makes the better ones of each group more likely.  Run long enough it
+stalls: the policy turns deterministic and stops exploring, or it is held back by its distance to a reference that never
+moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what keeps it going: a clip range wider above than below,
+token-level loss, dynamic sampling, hot rollouts (temperature 1.2), and a small KL penalty to a reference that is now
+and then RESET to the policy.
 
     make mini                                             a tiny model on a CPU, in minutes
     python prorl_mini.py --help                           every setting
@@ -16,10 +16,13 @@ Read from top to bottom.  The nine stages stand in the order in which a training
 
     prompts -> rollout -> reward -> advantage -> logprobs -> loss -> step -> reset -> eval
 
-and `train` at the end calls them in that order.  Shapes are written with these letters:
+and `train` at the end calls them in that order, handing each the `run`: its settings, models, task and state.  What
+later papers changed is in `prorl_v2.py`, many devices in `prorl_scale/`.  Shapes are written with these letters:
 
     P prompts   G answers per prompt   B answers in a batch   T tokens   N answer tokens   V vocabulary
 """
+
+from __future__ import annotations
 
 import copy
 import math
@@ -37,33 +40,17 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from prorl_lab import cli, models, report, tasks
-from prorl_lab.errors import UserError
+from prorl_lab import cli, models, report, settings, tasks
 from prorl_lab.ledger import Ledger
 from prorl_lab.run_folder import GracefulStop, RunFolder
 from prorl_lab.seeds import derived
 
 
 @dataclass
-class Config:
-    """Every setting of a run.  None takes the default of the kind of model, laptop or other (`prorl_lab.cli`)."""
+class Config(settings.Common):
+    """The algorithm's settings.  Those of model, folder and machine, and what None becomes: `prorl_lab.settings`."""
 
-    model: str = "laptop"  # "laptop", or a Hugging Face name or folder
-    # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer; in prorl_scale a prepared folder
-    task: str | None = None
-    out: str | None = None  # the run folder; default runs/<date>-mini
-    resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
-    break_lock: bool = False  # take over a folder that another machine, which is dead, has locked
-    tensorboard: bool = False  # also write <run folder>/tensorboard
-    seed: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32
-    threads: int | None = None  # of torch, on a CPU; 0: torch's own choice
-    base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
-    warm_up_steps: int = 450  # supervised steps of the laptop model; 0: random weights
     steps: int | None = None
-    max_seconds: float | None = None  # end training early, after this many seconds of steps
-    save_every: int = 20
     # rollout
     prompts_per_step: int | None = None  # P
     answers_per_prompt: int = 16  # G
@@ -76,11 +63,6 @@ class Config:
     # reward and loss
     binary_reward: bool | None = None  # partly right earns 0; otherwise the task's own score in [0, 1]
     zero_truncated: bool = False  # an answer cut off by max_new_tokens earns 0
-    overlong_buffer: int = 0  # tokens before max_new_tokens over which a growing penalty sets in; 0: none
-    length_bonus: float = 0.0  # weight of ProRLv2's bonus for short answers; 0: none
-    length_bonus_on: int = 100  # steps of each cycle with that bonus,
-    length_bonus_off: int = 0  # and without
-    advantage: Literal["group", "batch"] = "group"  # what the deviation is taken over: GRPO, or ProRLv2
     updates_per_step: int = 4
     microbatch_tokens: int | None = None
     eps_low: float = 0.2
@@ -89,7 +71,6 @@ class Config:
     kl_kind: Literal["k1", "k2", "k3"] = "k3"
     kl_coef: float | None = None
     learning_rate: float | None = None
-    learning_rate_warm_up: int = 0  # steps over which it rises from 0; constant afterwards
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     gradient_checkpointing: bool | None = None
@@ -101,10 +82,7 @@ class Config:
     reset_on_stall: int = 0  # evaluations in a row without a new best; 0: never for that
     reset_margin: float = 0.0  # by how much a new best must exceed the one before
     reset_on_drop: float = 0.0  # fall of the validation score below its best since the last reset; 0: never for that
-    reset_kl_above: float = 0.0  # 0: never for that; as the next, of the median of the last steps
-    reset_entropy_below: float = 0.0  # 0: never for that
     reset_min_spacing: int = 20  # steps; does not bind reset_steps
-    reset_to: Literal["policy", "best"] = "policy"  # the reference's new weights: of now, or of the best validation
     reset_keeps_optimizer: bool = False
     # eval
     eval_every: int | None = None  # 0: never
@@ -129,27 +107,7 @@ class State:
     any_contrast: bool = False  # has any group ever been fit to train on
     seconds: float = 0.0
     history: list = field(default_factory=list)  # (step, validation score)
-    dynamics: list = field(default_factory=list)  # (step, KL, entropy) of the last steps
     boundary: dict = field(default_factory=dict)  # "base" | "middle" | "final" -> tier -> pass@k
-
-
-@dataclass
-class Run:
-    """Everything that `train` works with, under one name."""
-
-    config: Config
-    policy: Any  # Hugging Face causal LM
-    reference: Any  # frozen copy of an earlier policy
-    optimizer: torch.optim.Optimizer
-    tokenizer: Any
-    task: tasks.Task
-    generator: torch.Generator  # of training rollouts alone
-    folder: RunFolder
-    state: State = field(default_factory=State)
-
-    def write(self, *args: Any) -> list[list["Sample"]]:
-        """Stages 2 and 3 on one device; `prorl_scale` has vLLM write here, on every device its share."""
-        return write_answers(self, *args)
 
 
 # ============================================================================ 1. prompts
@@ -173,20 +131,16 @@ class Sample:
 
 
 def draw_prompts(run: Run, count: int) -> tuple[list[tasks.Problem], list[list[int]]]:
-    """The next `count` training problems, and the ids of their prompts.
-
-    A problem is a pure function of its number, so one integer in the checkpoint is the whole state of the data.
-    """
+    """The next `count` training problems, and the ids of their prompts."""
     problems = [run.task.problem("train", run.state.cursor + i) for i in range(count)]
-    run.state.cursor += count
+    run.state.cursor += count  # the whole state of the data: a problem is a pure function of its number
     return problems, [encode(run, problem) for problem in problems]
 
 
 def encode(run: Run, problem: tasks.Problem) -> list[int]:
-    """Token ids of a prompt, checked to leave room for an answer."""
+    """Token ids of a prompt that leaves room for an answer.  Raises UserError where it does not."""
     ids = tasks.prompt_ids(run.tokenizer, problem.prompt)
-    cli.check_prompt_fits(ids, run.policy.config, run.config)
-    return ids
+    return settings.that_fits(ids, run.policy.config, run.config)
 
 
 # ============================================================================ 2. rollout
@@ -194,14 +148,9 @@ def encode(run: Run, problem: tasks.Problem) -> list[int]:
 
 @torch.no_grad()
 def rollout(
-    policy: Any,
-    prompts: list[list[int]],
-    num_answers: int,
-    max_new_tokens: int,
-    temperature: float,
-    stop_ids: list[int],
-    generator: torch.Generator,
-) -> list[list[int]]:
+    policy: Any, prompts: list[list[int]], num_answers: int, max_new_tokens: int, temperature: float,
+    stop_ids: list[int], generator: torch.Generator,
+) -> list[list[int]]:  # fmt: skip
     """Sample `num_answers` answers to each prompt -> len(prompts) * num_answers lists of ids, EOS included.
 
     Tokens come from the whole softmax(logits / temperature).  Cutting its tail (top-p, top-k) would make the
@@ -209,10 +158,9 @@ def rollout(
     """
     ids, seen = pad_left(prompts, policy.device)
     cache = DynamicCache(config=policy.config)
-    hidden = read(policy, ids, seen, cache)[:, -1].repeat_interleave(num_answers, 0)  # (B, D)
+    hidden = hidden_states(policy, ids, seen, cache)[:, -1].repeat_interleave(num_answers, 0)  # (B, D)
     cache.batch_repeat_interleave(num_answers)  # each prompt is read once, not G times
     seen = seen.repeat_interleave(num_answers, 0)
-
     answers: list[list[int]] = [[] for _ in range(len(prompts) * num_answers)]
     writing = torch.arange(len(answers), device=policy.device)  # the answers that are not finished yet
     stop = torch.tensor(stop_ids, device=policy.device)
@@ -229,7 +177,7 @@ def rollout(
             cache.batch_select_indices(keep)
             writing, token, seen = writing[keep], token[keep], seen[keep]
         seen = F.pad(seen, (0, 1), value=True)
-        hidden = read(policy, token, seen, cache)[:, -1]
+        hidden = hidden_states(policy, token, seen, cache)[:, -1]
     return answers
 
 
@@ -241,8 +189,8 @@ def pad_left(prompts: list[list[int]], device: Any) -> tuple[Tensor, Tensor]:
     return ids, seen
 
 
-def read(model: Any, ids: Tensor, seen: Tensor, cache: DynamicCache | None = None) -> Tensor:
-    """Hidden states (B, T, D) of the new `ids` (B, T); `seen` (B, cached + T) is False on padding."""
+def hidden_states(model: Any, ids: Tensor, seen: Tensor, cache: DynamicCache | None = None) -> Tensor:
+    """The model's last layer (B, T, D) on the new `ids` (B, T); `seen` (B, cached + T) is False on padding."""
     positions = (seen.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]  # padding takes no position
     inputs = {"input_ids": ids, "attention_mask": seen.long(), "position_ids": positions}
     return model.base_model(**inputs, past_key_values=cache, use_cache=cache is not None).last_hidden_state
@@ -293,19 +241,17 @@ def write_answers(
         answers = list(rollout_all(run, prompts, num_answers, temperature, generator))
     with ledger.clock("reward"):
         rewards = score_answers(run, problems, answers)
-    groups = zip(prompts, answers, rewards, strict=True)
     return [
         [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, r) for ids, r in zip(group, scores, strict=True)]
-        for prompt, group, scores in groups
+        for prompt, group, scores in zip(prompts, answers, rewards, strict=True)
     ]
 
 
 def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
     """Dynamic sampling with refill (ProRL 2.3, after DAPO 3.2): up to P groups with contrast for this step.
 
-    Groups without contrast are dropped and replaced from fresh prompts.  Groups beyond P wait in `state.surplus` for
-    the next step; their old log-probs are those of the policy that wrote them.  At the cap of `max_rounds` the step
-    trains on what there is.  Without dynamic sampling: one round, nothing dropped.
+    Groups without contrast are dropped and replaced from fresh prompts; groups beyond P wait in `state.surplus` for the
+    next step.  After `max_rounds` the step trains on what there is.  Without dynamic sampling: one round, all is kept.
     """
     config, surplus, ledger = run.config, run.state.surplus, Ledger()
     want = config.prompts_per_step
@@ -343,65 +289,14 @@ def group_advantages(rewards: Tensor) -> Tensor:
     return torch.where(has_contrast(rewards)[:, None], advantages, torch.zeros_like(advantages))
 
 
-def batch_advantages(rewards: list[Tensor], lengths: list[Tensor]) -> list[Tensor]:
-    """REINFORCE++-baseline, the advantage of ProRLv2: P tensors of (G,) rewards and of answer lengths -> P of (G,).
+def add_advantages(run: Run, groups: list[list[Sample]]) -> None:
+    """Compare each answer with its group, where asked with cut answers as wrong ones.
 
-    Each reward minus its group's mean; then all of them minus their mean and over their standard deviation, both over
-    the TOKENS of the step (population variance), so a long answer counts for more.  A group with little contrast stays
-    small, where GRPO's own deviation would blow it up to the size of the others.
-
-    >>> batch_advantages([torch.tensor([1.0, 0.0])], [torch.tensor([1, 3])])
-    [tensor([ 1.7321, -0.5774])]
+    That comes AFTER the filter of `collect_groups`: a penalty before it would decide which groups survive.
     """
-    centered = torch.cat([group - group.mean() for group in rewards])
-    weights = torch.cat(lengths).to(centered)
-    weights = weights / weights.sum()
-    mean = (weights * centered).sum()
-    variance = (weights * (centered - mean) ** 2).sum()
-    advantages = (centered - mean) * variance.clamp(min=1e-8).rsqrt()
-    return list(advantages.split([len(group) for group in rewards]))
-
-
-def length_bonus(length: int, limit: int) -> float:
-    """ProRLv2's cosine: 1 for an empty answer, 0 at the limit of tokens.  Its two ends are choices; v2 prints none.
-
-    >>> [round(length_bonus(length, 8), 2) for length in (0, 4, 8)]
-    [1.0, 0.5, 0.0]
-    """
-    return 0.5 * (1 + math.cos(math.pi * min(length, limit) / limit))
-
-
-def overlong_penalty(length: int, limit: int, buffer: int) -> float:
-    """0 up to `buffer` tokens below the limit, from there down to -1 at it (DAPO, arXiv 2503.14476, eq. 13)."""
-    return -max(0.0, min(1.0, (length - (limit - buffer)) / buffer)) if buffer else 0.0
-
-
-def shaped_reward(sample: Sample, step: int, config: Config) -> float:
-    """The reward that advantages are made of: the verifier's, and what the settings say about length.
-
-    An answer cut off under `zero_truncated` earns 0 and no further penalty, as in ProRLv2's code.
-    """
-    if config.zero_truncated and sample.truncated:
-        return 0.0
-    reward = sample.reward + overlong_penalty(len(sample.answer), config.max_new_tokens, config.overlong_buffer)
-    if step % (config.length_bonus_on + config.length_bonus_off) < config.length_bonus_on:
-        reward += config.length_bonus * length_bonus(len(sample.answer), config.max_new_tokens)
-    return reward
-
-
-def add_advantages(groups: list[list[Sample]], step: int, config: Config) -> None:
-    """Shape the rewards, then compare each answer with its group.
-
-    Shaping comes AFTER the filter of `collect_groups`: a penalty before it would decide which groups survive.  Groups
-    may differ in size: one that waited may be older than a change of `answers_per_prompt`.
-    """
-    rewards = [torch.tensor([shaped_reward(s, step, config) for s in group]) for group in groups]
-    if config.advantage == "batch":
-        advantages = batch_advantages(rewards, [torch.tensor([len(s.answer) for s in group]) for group in groups])
-    else:
-        advantages = [group_advantages(group[None])[0] for group in rewards]
-    for group, row in zip(groups, advantages, strict=True):
-        for sample, advantage in zip(group, row.tolist(), strict=True):
+    for group in groups:
+        rewards = [0.0 if run.config.zero_truncated and s.truncated else s.reward for s in group]
+        for sample, advantage in zip(group, group_advantages(torch.tensor([rewards]))[0].tolist(), strict=True):
             sample.advantage = advantage
 
 
@@ -421,9 +316,9 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
 
 
 def token_entropy(logits: Tensor, temperature: float) -> Tensor:
-    """Entropy in nats of softmax(logits / temperature): (B, T, V) -> (B, T)."""
+    """Entropy in nats of softmax(logits / temperature): (B, T, V) -> (B, T).  A word ruled out (-inf) adds 0."""
     logp = F.log_softmax(logits / temperature, -1)
-    return -(logp.exp() * logp).sum(-1)
+    return -(logp.exp() * logp.clamp(min=torch.finfo(logp.dtype).min)).sum(-1)  # 0 * -inf would be NaN
 
 
 @dataclass
@@ -438,10 +333,7 @@ class Batch:
 
 
 def make_batch(samples: list[Sample], device: Any) -> Batch:
-    """Pad B samples.
-
-    EOS is part of the answer and so of the mask: a policy that is not trained on stopping never learns to stop.
-    """
+    """Pad B samples.  EOS is in the mask: a policy that is not trained on stopping never learns to stop."""
     rows: dict[tuple[int, ...], int] = {}
     owner = [rows.setdefault(tuple(s.prompt), len(rows)) for s in samples]
     prompts, seen = pad_left([list(prompt) for prompt in rows], device)
@@ -453,12 +345,9 @@ def make_batch(samples: list[Sample], device: Any) -> Batch:
 
 
 def split_microbatches(samples: list[Sample], max_tokens: int) -> list[list[Sample]]:
-    """Cut into micro-batches of at most `max_tokens` padded tokens (one sample may exceed it alone).
-
-    Sorted by length so that little is padding.  How the cut falls can't change the gradient: see `policy_loss`.
-    """
+    """Cut into micro-batches of at most `max_tokens` padded tokens, or one sample.  `policy_loss`: no cut matters."""
     batches: list[list[Sample]] = []
-    for sample in sorted(samples, key=len, reverse=True):
+    for sample in sorted(samples, key=len, reverse=True):  # by length, so that little is padding
         if not batches or len(batches[-1][0]) * (len(batches[-1]) + 1) > max_tokens:
             batches.append([])
         batches[-1].append(sample)
@@ -468,20 +357,19 @@ def split_microbatches(samples: list[Sample], max_tokens: int) -> list[list[Samp
 def hidden_before_answers(model: Any, batch: Batch) -> Tensor:
     """What the model knows just before each answer token: (B, A, D).
 
-    As in `rollout`, a prompt is read once and its G answers go on from its keys and values, gradient included; where
-    prompts are as long as answers that halves the work.  Gradient checkpointing allows no cache: there, and so in
-    training mode, every answer is read with its prompt.
+    As in `rollout`, a prompt is read once and its G answers go on from its keys and values, gradient included.  Only
+    in training mode, which is that of gradient checkpointing and allows no cache, each answer is read with its prompt.
     """
     seen = torch.cat([batch.seen[batch.owner], batch.mask[:, :-1]], 1)  # an answer's last token predicts nothing
     if model.training:
         ids = torch.cat([batch.prompts[batch.owner], batch.answers[:, :-1]], 1)
-        return read(model, ids, seen)[:, batch.prompts.shape[1] - 1 :]
+        return hidden_states(model, ids, seen)[:, batch.prompts.shape[1] - 1 :]
     cache = DynamicCache(config=model.config)
-    first = read(model, batch.prompts, batch.seen, cache)[batch.owner, -1:]  # (B, 1, D)
+    first = hidden_states(model, batch.prompts, batch.seen, cache)[batch.owner, -1:]  # (B, 1, D)
     if batch.answers.shape[1] == 1:
         return first
     cache.batch_select_indices(batch.owner)
-    return torch.cat([first, read(model, batch.answers[:, :-1], seen, cache)], 1)
+    return torch.cat([first, hidden_states(model, batch.answers[:, :-1], seen, cache)], 1)
 
 
 def answer_logprobs(model: Any, batch: Batch, temperature: float, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
@@ -534,23 +422,18 @@ def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
 
 
 def mini_batches(groups: list[list[Sample]], count: int) -> list[list[Sample]]:
-    """Whole groups in at most `count` parts of nearly equal size, each as one list of samples."""
-    size = max(1, math.ceil(len(groups) / count))
-    return [[s for group in groups[i : i + size] for s in group] for i in range(0, len(groups), size)]
+    """Whole groups in at most `count` parts, whose sizes differ by one at most: each part is one step, small or not."""
+    parts = np.array_split(np.arange(len(groups)), count)
+    return [[s for i in part for s in groups[i]] for part in parts if len(part)]
 
 
 # ============================================================================ 6. loss
 
 
 def policy_loss(
-    logp: Tensor,
-    old_logp: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    num_tokens: int | Tensor,
-    eps_low: float = 0.2,
-    eps_high: float = 0.4,
-) -> tuple[Tensor, dict[str, Tensor]]:
+    logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, num_tokens: int | Tensor,
+    eps_low: float = 0.2, eps_high: float = 0.4,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The clipped surrogate, token level: (B, T) log-probs -> scalar to MINIMISE, and detached sums.
 
         loss = - 1/num_tokens * sum over answer tokens of min(ratio * A, clip(ratio, 1 - eps_low, 1 + eps_high) * A)
@@ -574,13 +457,12 @@ def policy_loss(
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - eps_low, 1 + eps_high)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
-    loss = -(torch.where(inside, surrogate, 0.0) * mask).sum() / num_tokens
-    with torch.no_grad():
-        sums = {
-            "clip_high": ((ratio > 1 + eps_high) & (advantages > 0)).sum(),  # outside the mask the ratio is 1
-            "clip_low": ((ratio < 1 - eps_low) & (advantages < 0)).sum(),
-            "tokens": inside.sum(),
-        }
+    loss = -(torch.where(inside, surrogate, 0.0) * mask).sum() / max(1, num_tokens)
+    sums = {  # comparisons have no gradient; outside the mask the ratio is 1
+        "clip_high": ((ratio > 1 + eps_high) & (advantages > 0)).sum(),
+        "clip_low": ((ratio < 1 - eps_low) & (advantages < 0)).sum(),
+        "tokens": inside.sum(),
+    }
     return loss, sums
 
 
@@ -618,46 +500,21 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
     raise ValueError(f"kl kind is k1, k2 or k3, not {kind!r}")
 
 
-def mismatch_weights(old_logp: Tensor, sampler_logp: Tensor, kind: str, low: float, high: float) -> Tensor:
-    """Correct for a sampler that computes other log-probs than the trainer: (B, T), (B, T) -> (B, T), no gradient.
-
-    The tokens were drawn from the sampler's distribution, the loss is about the trainer's; w = exp(old - sampler) is
-    what lies between.  "tis", truncated importance sampling: min(w, high).  "icepop", as in ProRLv2: w where
-    low <= w <= high, else 0, so that a token on which the two disagree grossly teaches nothing.
-
-    >>> old, sampler = torch.tensor([0.5, 0.9, 0.1]).log(), torch.tensor([0.5, 0.1, 0.9]).log()
-    >>> mismatch_weights(old, sampler, "tis", 0.5, 5.0), mismatch_weights(old, sampler, "icepop", 0.5, 5.0)
-    (tensor([1.0000, 5.0000, 0.1111]), tensor([1., 0., 0.]))
-    """
-    weights = (old_logp - sampler_logp).detach().clamp(-20, 20).exp()
-    if kind == "tis":
-        return weights.clamp(max=high)
-    if kind == "icepop":
-        return torch.where((weights >= low) & (weights <= high), weights, torch.zeros_like(weights))
-    raise ValueError(f"mismatch correction is tis or icepop, not {kind!r}")
-
-
 def penalized_loss(
-    logp: Tensor,
-    old_logp: Tensor,
-    ref_logp: Tensor | None,
-    advantages: Tensor,
-    weights: Tensor,
-    num_tokens: int,
-    config: Config,
-    mismatch: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
+    logp: Tensor, old_logp: Tensor, ref_logp: Tensor | None, advantages: Tensor,
+    weights: Tensor, num_tokens: int, config: Config,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """What an update minimises, `policy_loss` + kl_coef * KL: (B, T) inputs -> scalar, and detached sums.
 
-    weights: (B, T) from `token_weights`.  ref_logp None: no penalty.  The KL is in the loss, not in the reward.
-    mismatch: (B, T) from `mismatch_weights`, for the surrogate alone; the KL is about the policy, whoever sampled.
+    weights: (B, T) from `token_weights`.  ref_logp None: no penalty.  The KL is in the loss, not in the reward; its
+    figure, "kl", is the mean over tokens, whatever their weights.
     """
-    surrogate_weights = weights if mismatch is None else weights * mismatch
-    loss, sums = policy_loss(logp, old_logp, advantages, surrogate_weights, num_tokens, config.eps_low, config.eps_high)
+    loss, sums = policy_loss(logp, old_logp, advantages, weights, num_tokens, config.eps_low, config.eps_high)
     if ref_logp is not None:
-        kl = (kl_estimate(logp, ref_logp, config.kl_kind) * weights).sum() / num_tokens
-        loss = loss + config.kl_coef * kl
-        sums["kl"] = kl.detach()
+        logp, ref_logp = (torch.where(weights > 0, x, torch.zeros_like(x)) for x in (logp, ref_logp))
+        kl = kl_estimate(logp, ref_logp, config.kl_kind)
+        loss = loss + config.kl_coef * ((kl * weights).sum() / max(1, num_tokens))
+        sums["kl"] = kl.detach().sum() / max(1, num_tokens)
     return loss, sums
 
 
@@ -690,46 +547,30 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     return {**sums, "grad_norm": grad_norm, "skipped": float(not finite)}
 
 
-def learning_rate(step: int, config: Config) -> float:
-    """Constant, after an optional linear warm-up over the first steps; step counts from 0."""
-    return config.learning_rate * min(1.0, (step + 1) / max(1, config.learning_rate_warm_up))
-
-
-def update_all(run: Run, groups: list[list[Sample]], update: Any = update) -> dict[str, float]:
+def update_all(run: Run, groups: list[list[Sample]]) -> dict[str, float | None]:
     """`updates_per_step` updates over mini-batches of whole groups; the clip acts from the second on."""
-    for weights in run.optimizer.param_groups:
-        weights["lr"] = learning_rate(run.state.step, run.config)
     run.policy.train(run.config.gradient_checkpointing)  # transformers checkpoints in training mode only
-    results = [update(run, part) for part in mini_batches(groups, run.config.updates_per_step)]
+    results = [run.update(part) for part in mini_batches(groups, run.config.updates_per_step)]
     run.policy.eval()
-    total = {key: sum(result[key] for result in results) for key in results[0]}
+    tokens = max(1, sum(result["tokens"] for result in results))
+    measured = run.config.kl_coef > 0  # costs a reference pass; before the first update since a reset exactly 0
     return {
-        **{key: total[key] / len(results) for key in ("loss", "grad_norm")},
-        # Measuring KL costs a reference pass; before the first update since a reset it is exactly 0.
-        "kl": total["kl"] / len(results) if run.config.kl_coef > 0 else None,
-        "kl_first": results[0]["kl"] if run.config.kl_coef > 0 else None,
-        **{key: total[key] / total["tokens"] for key in ("clip_low", "clip_high")},
-        "skipped_updates": int(total["skipped"]),
+        **{key: sum(result[key] for result in results) / len(results) for key in ("loss", "grad_norm")},
+        "kl": sum(result["kl"] * result["tokens"] for result in results) / tokens if measured else None,
+        "kl_first": results[0]["kl"] if measured else None,
+        **{key: sum(result[key] for result in results) / tokens for key in ("clip_low", "clip_high")},
+        "skipped_updates": int(sum(result["skipped"] for result in results)),
     }
 
 
 # ============================================================================ 8. reset
 
 
-RECENT = 5  # steps whose median is compared with a threshold: one outlier of a heavy-tailed estimate is no drift
+def should_reset(step: int, last_reset: int, history: list[tuple[int, float]], config: Config) -> str | None:
+    """Why the reference should be reset now, or None.  Each rule has a setting of its own.
 
-
-def should_reset(
-    step: int,
-    last_reset: int,
-    history: list[tuple[int, float]],
-    config: Config,
-    dynamics: list[tuple[int, float | None, float | None]] = (),
-) -> str | None:
-    """Why the reference should be reset now, or None.  Lists are oldest first; each rule has a setting of its own.
-
-    history: (step, validation score).  dynamics: (step, KL, entropy), None where a step had none.  The paper resets
-    "when validation stagnates or degrades" and gives no number (2.3.1): the rules' exact form is a choice.
+    history: (step, validation score), oldest first.  The paper resets "when validation stagnates or degrades" and gives
+    no number (2.3.1): the rules' exact form is a choice.
     """
     since = step - last_reset
     if not config.reset or since == 0:
@@ -740,18 +581,10 @@ def should_reset(
         return None
     if config.reset_every and since >= config.reset_every:
         return f"{since} steps since the last reset"
-    for name, column, limit, sign in (
-        ("KL", 1, config.reset_kl_above, 1),
-        ("entropy", 2, config.reset_entropy_below, -1),
-    ):
-        values = [row[column] for row in dynamics if row[0] > last_reset and row[column] is not None][-RECENT:]
-        if limit and len(values) == RECENT and sign * np.median(values) > sign * limit:
-            return f"{name} {np.median(values):.4g} is {'above' if sign > 0 else 'below'} {limit:g}"
-    drop = config.reset_on_drop
+    drop, patience = config.reset_on_drop, config.reset_on_stall
     here = [score for at, score in history if at >= last_reset]  # the evaluation at the reset is where it began
     if drop and here and here[-1] < max(here) - drop:
         return f"validation fell from {max(here):.3f} to {here[-1]:.3f}"
-    patience = config.reset_on_stall
     recent = [score for at, score in history if at > last_reset][-patience:]
     if patience and len(recent) == patience:
         before = [score for _, score in history][:-patience]
@@ -775,15 +608,13 @@ def reset_reference(policy: Any, reference: Any, optimizer: Any, keep_optimizer:
         optimizer.state.clear()
 
 
-def reset_if_due(run: Run) -> bool:
-    """Ask `should_reset`, and do it -> whether it was done."""
+def reset_if_due(run: Run, reason: str | None = None) -> bool:
+    """Reset where `should_reset`, or the caller, has a reason -> whether that was done."""
     state, config = run.state, run.config
-    reason = should_reset(state.step, state.last_reset, state.history, config, state.dynamics)
+    reason = should_reset(state.step, state.last_reset, state.history, config) or reason
     if reason is None:
         return False
     reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
-    if config.reset_to == "best" and state.history and (best := best_step(state.history)) < state.step:
-        run.folder.load_best(run, best)
     state.last_reset, state.resets = state.step, state.resets + 1
     run.folder.event("reset", step=state.step, resets=state.resets, reason=reason)
     return True
@@ -806,11 +637,8 @@ def pass_at_k(n: Any, c: Any, k: Any) -> Any:
 
 
 def evaluate(run: Run, split: str, prompts: int, answers: int, tiers: list[str]) -> dict[str, np.ndarray]:
-    """Answer up to `prompts` prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?
-
-    Draws from a generator of its own, so that evaluating more or less often does not change the training run.
-    """
-    generator = torch.Generator(run.policy.device).manual_seed(derived(split, run.config.seed))
+    """Answer up to so many prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?"""
+    generator = torch.Generator(run.policy.device).manual_seed(derived(split, run.config.seed))  # not training's
     right = {}
     for tier in tqdm(tiers, "evaluate", leave=False):
         problems = tasks.held_out(run.task, split, tier, prompts)  # none that is trained on
@@ -820,27 +648,18 @@ def evaluate(run: Run, split: str, prompts: int, answers: int, tiers: list[str])
     return right
 
 
-def validate(run: Run) -> bool:
-    """pass@1 on held-out prompts, averaged over tiers: the score that `should_reset` watches -> is it a new best?"""
+def validate(run: Run) -> None:
+    """Note and log pass@1 on held-out prompts, averaged over tiers: the score that `should_reset` watches."""
     config, state = run.config, run.state
-    shares = config.eval_sets or dict.fromkeys(run.task.tiers, 1.0)
-    right = evaluate(run, "validation", config.eval_prompts, config.eval_answers, list(shares))
-    tiers = {tier: float(rows.mean()) for tier, rows in right.items()}
-    score = float(np.average(list(tiers.values()), weights=list(shares.values())))
-    tables = [report.pass_at_k_table(rows, pass_at_k)["pass@k"] for rows in right.values()]
-    pass_at = {k: float(np.average([t[k] for t in tables], weights=list(shares.values()))) for k in tables[0]}
-    state.history.append((state.step, score))
-    run.folder.event("evaluation", step=state.step, score=score, tiers=tiers, **{"pass@k": pass_at})
-    return best_step(state.history) == state.step
-
-
-def best_step(history: list[tuple[int, float]]) -> int:
-    """The step of the best validation score, the first of equals."""
-    return max(history, key=lambda row: row[1])[0]
+    weights = config.eval_sets or dict.fromkeys(run.task.tiers, 1.0)
+    right = evaluate(run, "validation", config.eval_prompts, config.eval_answers, list(weights))
+    scores = report.blend(right, weights, pass_at_k)
+    state.history.append((state.step, scores["score"]))
+    run.folder.event("evaluation", step=state.step, **scores)
 
 
 def measure_boundary(run: Run, name: str) -> None:
-    """pass@k by tier, once for each of base, middle and final; all three see the same held-out prompts."""
+    """pass@k by tier, once for each of base, middle and final; all three see the same prompts, and nothing is selected on them."""
     config = run.config
     if config.boundary_prompts == 0 or name in run.state.boundary:
         return
@@ -852,6 +671,36 @@ def measure_boundary(run: Run, name: str) -> None:
 # ============================================================================ the run
 
 
+@dataclass
+class Run:
+    """Everything that the stages work with, under one name.
+
+    Where a bigger machine (`prorl_scale`) or a later paper (`prorl_v2`) does a stage in another way, it makes a
+    subclass with another function under the same name; all the rest, `train_step` included, stays as it is here.
+    """
+
+    config: Config
+    policy: Any  # Hugging Face causal LM
+    reference: Any  # frozen copy of an earlier policy
+    optimizer: torch.optim.Optimizer
+    tokenizer: Any
+    task: tasks.Task
+    generator: torch.Generator  # of training rollouts alone
+    folder: RunFolder
+    state: State = field(default_factory=State)
+
+    write = write_answers  # rollout and reward
+    advantages = add_advantages
+    logprobs = add_logprobs
+    update = update  # loss and step, of one mini-batch
+    reset_if_due = reset_if_due
+    validate = validate
+
+    def end_step(self, row: dict, ledger: Ledger, groups: list[list[Sample]]) -> dict:
+        """What else ends a step, given its row for the log -> what to add to that row; here nothing."""
+        return {}
+
+
 def train_step(run: Run) -> None:
     """Stages 1 to 7 once; one line on the screen and one object in metrics.jsonl."""
     state, start = run.state, time.perf_counter()
@@ -859,71 +708,64 @@ def train_step(run: Run) -> None:
     usable = any(s.reward != group[0].reward for group in groups for s in group)
     stats = {**dict.fromkeys(("loss", "kl", "kl_first", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
     if usable:  # an empty batch is a logged step without an update
-        add_advantages(groups, state.step, run.config)
+        run.advantages(groups)
         with ledger.clock("logprobs"):
-            add_logprobs(run, groups)
+            run.logprobs(groups)
         with ledger.clock("update"):
             stats = update_all(run, groups)
     state.any_contrast |= usable
     state.bad_steps = 0 if usable and not stats["skipped_updates"] else state.bad_steps + 1
     state.step += 1
-    seconds = time.perf_counter() - start
-    state.seconds += seconds
     row = {"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
-           "resets": state.resets, "seconds": seconds}  # fmt: skip
-    state.dynamics = [*state.dynamics, (state.step, row["kl"], row["entropy"])][-RECENT:]
+           "resets": state.resets, "seconds": time.perf_counter() - start}  # fmt: skip
+    row |= run.end_step(row, ledger, groups)
+    state.seconds += row["seconds"]
     run.folder.metrics(row)
 
 
-def train(config: Config) -> dict:
+def train(config: Config, run_class: type[Run] = Run) -> dict:
     """Run, or resume, a whole training run -> what `summary.json` holds.  Raises UserError on bad input."""
-    run = start_run(cli.resolve(config))
+    run = start_run(settings.resolve(config), run_class)
     config, state, folder = run.config, run.state, run.folder
     with folder, GracefulStop() as stop, models.autocast(config):
         if not folder.saved:
             measure_boundary(run, "base")
             if config.eval_every:
-                validate(run)
-                folder.keep_best(run)
+                run.validate()
             folder.save(run)  # from here on, whatever happens can be resumed
         folder.say(report.LEGEND)
         while state.step < config.steps and state.seconds < (config.max_seconds or math.inf):
             train_step(run)
-            if config.eval_every and state.step % config.eval_every == 0 and validate(run):
-                folder.keep_best(run)
-            reset_if_due(run)
+            if config.eval_every and state.step % config.eval_every == 0:
+                run.validate()
+            run.reset_if_due()
             if state.step == config.steps // 2:
                 measure_boundary(run, "middle")
-            gave_up = state.bad_steps >= config.max_bad_steps
-            if stop.requested or gave_up or state.step % config.save_every == 0:
+            leaving = settings.reason_to_leave(run, stop.requested)  # an exception, or None
+            if leaving or state.step % config.save_every == 0:
                 folder.save(run)
-            if gave_up:
-                raise UserError(cli.explain_bad_steps(config, state.any_contrast, folder.path))
-            if stop.requested:
-                raise KeyboardInterrupt(str(folder.path))
+            if leaving:
+                raise leaving
         measure_boundary(run, "final")
         folder.save(run)
     folder.export(run.policy, run.tokenizer, "last")
-    if not state.any_contrast:
-        raise UserError(cli.explain_bad_steps(config, False, folder.path))
+    settings.check_contrast(run)
     return folder.finish(state)
 
 
-def start_run(config: Config) -> Run:
+def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     """Load the model and the task; a fresh run folder, or the state of the one to resume."""
     folder = RunFolder(config)
     torch.set_num_threads(config.threads)
     policy, tokenizer = models.load_policy(config)
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))
-    cli.check_eval_sets(config, task.tiers)
+    settings.check_eval_sets(config, task.tiers)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
-    run = Run(config, policy, reference, optimizer, tokenizer, task, generator, folder)
+    run = run_class(config, policy, reference, adam, tokenizer, task, generator, folder)
     if folder.saved:
-        folder.restore(run, State, Sample)
+        folder.restore(run, type(run.state), Sample)
         folder.keep_settings(config)
     else:
         folder.begin(run)

@@ -36,6 +36,15 @@ def pass_at_k_table(right: np.ndarray, pass_at_k: Callable) -> dict[str, Any]:
     return {"pass@1": table["pass@k"]["1"], **table, "prompts": prompts, "samples": n}
 
 
+def blend(right: dict[str, np.ndarray], weights: dict[str, float], pass_at_k: Callable) -> dict[str, Any]:
+    """Right answers by tier, each (prompts, n) bool -> pass@1 of each, and their weighted means: score and pass@k."""
+    tiers = {tier: float(rows.mean()) for tier, rows in right.items()}
+    shares = list(weights.values())
+    tables = [pass_at_k_table(rows, pass_at_k)["pass@k"] for rows in right.values()]
+    pass_at = {k: float(np.average([table[k] for table in tables], weights=shares)) for k in tables[0]}
+    return {"score": float(np.average(list(tiers.values()), weights=shares)), "tiers": tiers, "pass@k": pass_at}
+
+
 def step_line(row: dict[str, Any]) -> str:
     """One fixed-width line per step; a dash where nothing was generated, or nothing was trained on."""
 

@@ -22,10 +22,10 @@ import torch
 from safetensors import SafetensorError
 
 from prorl_lab import report
-from prorl_lab.board import Board
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.lock import FolderLock
 from prorl_lab.tasks import restore_task, task_state
+from prorl_lab.tensorboard import Board
 
 STATE, STATE_BEFORE, SUMS = "state.pt", "state-before.pt", "state.json"
 READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)

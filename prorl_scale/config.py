@@ -1,23 +1,33 @@
-"""Settings of a run: those of `prorl_mini.Config`, and what only many processes and vLLM need."""
+"""Settings of a run: those of `prorl_mini` and `prorl_v2`, and what only many processes and vLLM need."""
 
 import dataclasses
 import datetime
 import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import tyro
 
-import prorl_mini
-from prorl_lab import cli
+import prorl_v2
+from prorl_lab import cli, settings
 from prorl_lab.errors import UserError
 from prorl_scale import health, recipes
 
 
 @dataclass
-class Config(prorl_mini.Config):
+class Config(prorl_v2.Config):
     """Every setting of a run.  A recipe sets some, the command line overrides it; None takes the model's default."""
+
+    POSITIVE: ClassVar[frozenset[str]] = prorl_v2.Config.POSITIVE | {
+        *("gpus", "mismatch_high", "canary_tolerance", "keep_checkpoints", "timeout_minutes", "gpu_memory"),
+        *("verifier_workers",),
+    }
+    RESUMABLE: ClassVar[frozenset[str]] = prorl_v2.Config.RESUMABLE | {
+        *("verifier_workers", "gpu_memory", "timeout_minutes", "keep_checkpoints", "async_save"),
+        *("health_stops", "health_entropy_min", "health_length_growth", "health_repetition_max"),
+        *("health_truncated_max", "health_kl_max", "health_reward_jump"),
+    }
 
     dry_run: bool = False  # print what is missing, stages, batches, tokens and memory; start nothing
     gpus: int | None = None  # for --dry-run: processes to plan for
@@ -44,6 +54,19 @@ class Config(prorl_mini.Config):
     health_reward_jump: float = 0.0  # rise of the training reward over the window while validation gained nothing
     health_stops: list[str] = dataclasses.field(default_factory=list)  # of these rules; the others warn
 
+    def check(self) -> None:
+        """Raise UserError for settings that can't work, with what to do instead."""
+        super().check()
+        if not self.mismatch_low < self.mismatch_high:
+            raise UserError(
+                f"--mismatch-low {self.mismatch_low} and --mismatch-high {self.mismatch_high} leave no ratio between "
+                "them: give a lower low bound, or a higher high one"
+            )
+        if self.gpu_memory > 1:
+            raise UserError(f"--gpu-memory {self.gpu_memory} is a share of a GPU's memory: give at most 1")
+        for name in set(self.health_stops) - set(health.RULES):
+            raise UserError(f"--health-stops knows {', '.join(health.RULES)}, not {name!r}")
+
 
 def parse(config_class: type, args: list[str] | None) -> Any:
     """The command line as a Config, over the recipe's values or, with --resume, over the stored ones."""
@@ -55,14 +78,14 @@ def parse(config_class: type, args: list[str] | None) -> Any:
 
 
 def resolve(config: Config) -> Config:
-    """Fill what was left open and check the rest, as `prorl_lab.cli.resolve` does.  Raises UserError."""
+    """Fill what was left open and check the rest, as `prorl_lab.settings.resolve` does.  Raises UserError."""
     if "RANK" not in os.environ and not config.dry_run:
         raise UserError(
             "one process per device is started by torchrun: torchrun --nproc-per-node 1 -m prorl_scale.train"
         )
     if config.out is None:
         config.out = f"runs/{datetime.datetime.now():%Y-%m-%d-%H%M%S}-scale"
-    config = cli.resolve(config)
+    config = settings.resolve(config)
     if config.max_prompt_tokens is None:
         config.max_prompt_tokens = 24 if config.model == "laptop" else 1024
     if config.canary_tolerance is None:
@@ -71,20 +94,6 @@ def resolve(config: Config) -> Config:
         raise UserError("vLLM does not compute in float64: give --dtype float32 or bfloat16")
     if config.dtype == "bfloat16" and config.device == "cpu":
         raise UserError("bfloat16 on a CPU is not supported here: give --dtype float32")
-    for name in ("canary_tolerance", "timeout_minutes", "gpu_memory", "keep_checkpoints", "max_prompt_tokens"):
-        if not getattr(config, name) > 0:
-            raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
-    if config.verifier_workers is not None and config.verifier_workers < 1:
-        raise UserError(f"--verifier-workers is {config.verifier_workers}: give at least 1")
-    if not 0 <= config.mismatch_low < config.mismatch_high:
-        raise UserError(
-            f"--mismatch-low {config.mismatch_low} and --mismatch-high {config.mismatch_high} leave no ratio between "
-            "them: give a low bound of at least 0 and a higher high one"
-        )
-    for name in set(config.health_stops) - set(health.RULES):
-        raise UserError(f"--health-stops knows {', '.join(health.RULES)}, not {name!r}")
-    if config.gpus is not None and config.gpus < 1:
-        raise UserError(f"--gpus is {config.gpus}: give at least 1")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if config.device == "cuda" and local > torch.cuda.device_count():
         raise UserError(

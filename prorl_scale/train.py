@@ -1,4 +1,4 @@
-"""The loop of `prorl_mini.py` on many processes: the same nine stages, in the same order, with its formulas.
+"""The loop of `prorl_mini.py` on many processes: its own `train_step`, with other functions for some of the stages.
 
     torchrun --nproc-per-node 8 -m prorl_scale.train --recipe NAME [--field value ...]
     torchrun --nproc-per-node 2 -m prorl_scale.train --resume RUN_FOLDER
@@ -8,6 +8,8 @@ each holds the same groups, counters and ledger.  From there on every decision (
 when to reset) is the same pure function on each rank, and only tensors are spread: weights, gradients, log-probs.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import functools
@@ -15,7 +17,6 @@ import json
 import math
 import os
 import resource
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,30 +26,29 @@ import torch
 from torch import Tensor
 
 import prorl_mini
-from prorl_lab import cli, models, report
+import prorl_v2
+from prorl_lab import cli, models, report, settings
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
 from prorl_lab.run_folder import GracefulStop, read_json, write_json
 from prorl_lab.seeds import derived
 from prorl_mini import (
-    add_advantages,
-    collect_groups,
+    collect_groups,  # noqa: F401  called by train_step; named here so that anyone can see it is mini's, as those below
     encode,
     mini_batches,
-    mismatch_weights,
     penalized_loss,
-    policy_loss,  # noqa: F401  called by penalized_loss; named here so that anyone can see it is mini's
-    reset_if_due,
-    reset_reference,  # noqa: F401  as should_reset, called by reset_if_due
+    policy_loss,  # noqa: F401
+    reset_reference,  # noqa: F401
     should_reset,  # noqa: F401
-    update_all,
-    validate,
+    train_step,
+    update_all,  # noqa: F401
 )
 from prorl_scale import batch, distributed, health, mfu, plan, policy, tasks
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config, at_stage, longest_answer, parse, resolve, stages_of
 from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
 from prorl_scale.rollout import Canary, Engine
+from prorl_v2 import best_step, mismatch_weights, set_rate
 
 # ============================================================================ 1. prompts
 
@@ -59,33 +59,6 @@ class Sample(prorl_mini.Sample):
 
     sampler_logp: Tensor | None = None  # (answer length,) as vLLM reported them
     verdict: str | None = None  # one of prorl_scale.rewards.STATUSES
-
-
-@dataclass
-class State(prorl_mini.State):
-    """What a run changes besides weights."""
-
-    stage: int = 0  # of the recipe
-    watched: list = field(default_factory=list)  # what `health` sees: the last rows of metrics
-    warned: dict = field(default_factory=dict)  # rule: step of its last warning
-
-
-@dataclass
-class Run(prorl_mini.Run):
-    """What `train` works with.  `policy` and `reference` are sharded `Scorer`s; the generator is this rank's own.
-
-    `config` holds the settings of the stage in force.
-    """
-
-    state: State = field(default_factory=State)
-    start: Any = None  # Config as the run was started with
-    engine: Any = None  # prorl_scale.rollout.Engine
-    canary: Any = None  # prorl_scale.rollout.Canary
-    pool: Pool | None = None  # scores this rank's answers; None: the task does, since it never evaluates text
-
-    def write(self, *args: Any) -> list[list[Sample]]:
-        """Where `collect_groups` and `evaluate` of prorl_mini get their answers from."""
-        return write_answers(self, *args)
 
 
 # ============================================================================ 2. rollout
@@ -174,7 +147,7 @@ def count_verdicts(samples: list[Sample]) -> dict[str, int]:
 
 # ============================================================================ 4. advantage
 
-# `prorl_mini.add_advantages` as it is: every rank holds whole groups.
+# `prorl_v2.add_advantages` as it is: every rank holds whole groups.
 
 # ============================================================================ 5. logprobs
 
@@ -229,19 +202,19 @@ def micro_loss(
     def row(values: Tensor) -> Tensor:
         return values.to(logp)[None]  # (1, N)
 
-    old_logp, mismatch = row(torch.cat([torch.zeros(0), *old])), None
+    old_logp, advantages = row(torch.cat([torch.zeros(0), *old])), row(batch.column(samples, "advantage"))
     if config.mismatch != "off":
+        bounds = config.mismatch_low, config.mismatch_high
         sampler = row(batch.column(samples, "sampler_logp"))
-        mismatch = mismatch_weights(old_logp, sampler, config.mismatch, config.mismatch_low, config.mismatch_high)
+        advantages = advantages * mismatch_weights(old_logp, sampler, config.mismatch, *bounds)
     loss, sums = penalized_loss(
         logp[None],
         old_logp,
         row(batch.column(samples, "ref_logp")) if config.kl_coef > 0 else None,
-        row(batch.column(samples, "advantage")),
+        advantages,
         row(batch.answer_weights(samples, num_tokens, num_answers, config.loss_level)),
         num_tokens,
         config,
-        mismatch,
     )
     return loss, {**sums, "loss": loss.detach()}, scores
 
@@ -255,6 +228,7 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     Skipped, and counted, where loss or gradient is not finite; both are global, so all ranks skip alike.
     """
     config = run.config
+    set_rate(run)
     num_tokens = sum(len(s.answer) for s in samples)
     parts = batch.cut(samples, config.microbatch_tokens, distributed.world())[distributed.rank()]
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=run.policy.device))
@@ -289,12 +263,11 @@ def push(run: Run) -> float:
 # ============================================================================ 8. reset
 
 
-# `reset_if_due` of prorl_mini as it is: each rank copies its own shards, so nothing travels.
-
+# `prorl_v2.reset_if_due` as it is: each rank copies its own shards, so nothing travels.
 
 # ============================================================================ 9. eval
 
-# `validate` of prorl_mini as it is: it writes through `Run.write`, so on all ranks.
+# `prorl_mini.validate` as it is: it writes through `Run.write`, so on all ranks.
 
 
 def measure_boundary(run: Run, name: str) -> None:
@@ -308,36 +281,55 @@ def measure_boundary(run: Run, name: str) -> None:
 # ============================================================================ the run
 
 
-def train_step(run: Run) -> None:
-    """Stages 1 to 7 once; one line on the screen and one object in metrics.jsonl."""
-    state, start = run.state, time.perf_counter()
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-    groups, ledger = collect_groups(run)
-    run.engine.sleep()
-    usable = any(s.reward != group[0].reward for group in groups for s in group)
-    stats = {**dict.fromkeys(("loss", "kl", "kl_first", "clip_low", "clip_high", "grad_norm")), "skipped_updates": 0}
-    if usable:
-        add_advantages(groups, state.step, run.config)
-        with ledger.clock("logprobs"):
-            add_logprobs(run, groups)
-        with ledger.clock("update"):
-            stats = update_all(run, groups, update)
-    with ledger.clock("push"):
-        canary = push(run)
-    state.any_contrast |= usable
-    state.bad_steps = 0 if usable and not stats["skipped_updates"] else state.bad_steps + 1
-    state.step += 1
-    seconds, memory = map(max, zip(*distributed.exchange((time.perf_counter() - start, peak_memory())), strict=True))
-    state.seconds += seconds
-    row = {"step": state.step, **ledger.metrics(groups), **stats, "groups_surplus": len(state.surplus),
-           "repetition": mean([health.loops(s.answer) for s in ledger.samples]), "resets": state.resets,
-           "stage": state.stage, "seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary,
-           "verdicts": count_verdicts(ledger.samples), "sampler_gap": sampler_gap(groups if usable else []),
-           "peak_memory": memory, **speed(run, groups if usable else [], ledger, seconds)}  # fmt: skip
-    state.dynamics = [*state.dynamics, (state.step, row["kl"], row["entropy"])][-prorl_mini.RECENT :]
-    state.watched = [*state.watched, {key: row[key] for key in health.KEYS}][-health.WINDOW :]
-    run.folder.metrics(row)
+@dataclass
+class State(prorl_v2.State):
+    """What a run changes besides weights."""
+
+    stage: int = 0  # of the recipe
+    watched: list = field(default_factory=list)  # what `health` sees: the last rows of metrics
+    warned: dict = field(default_factory=dict)  # rule: step of its last warning
+
+
+@dataclass
+class Run(prorl_v2.Run):
+    """What the stages work with.  `policy` and `reference` are sharded `Scorer`s; the generator is this rank's own.
+
+    `config` holds the settings of the stage in force.
+    """
+
+    state: State = field(default_factory=State)
+    start: Any = None  # Config as the run was started with
+    engine: Any = None  # prorl_scale.rollout.Engine
+    canary: Any = None  # prorl_scale.rollout.Canary
+    pool: Pool | None = None  # scores this rank's answers; None: the task does, since it never evaluates text
+
+    write = write_answers
+    logprobs = add_logprobs
+    update = update
+    validate = prorl_mini.validate  # `loop` keeps a new best, as a checkpoint
+
+    def advantages(self, groups: list[list[Sample]]) -> None:
+        """All is written, so from here on the sampler's share of the memory is the trainer's."""
+        self.engine.sleep()
+        super().advantages(groups)
+
+    def end_step(self, row: dict, ledger: Ledger, groups: list[list[Sample]]) -> dict:
+        """Push the new weights, note what resets and health look at, and measure what this program has besides mini."""
+        with ledger.clock("push"):
+            canary = push(self)
+        took = row["seconds"] + ledger.seconds["push"]
+        seconds, memory = map(max, zip(*distributed.exchange((took, peak_memory())), strict=True))
+        groups = groups if row["loss"] is not None else []  # nothing was trained on
+        more = {
+            **{"repetition": mean([health.loops(s.answer) for s in ledger.samples]), "stage": self.state.stage},
+            **{"seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary, "peak_memory": memory},
+            **{"verdicts": count_verdicts(ledger.samples), "sampler_gap": sampler_gap(groups)},
+            **speed(self, groups, ledger, seconds),
+            **super().end_step(row, ledger, groups),
+        }
+        seen = {**row, **more}
+        self.state.watched = [*self.state.watched, {key: seen[key] for key in health.KEYS}][-health.WINDOW :]
+        return more
 
 
 def check_health(run: Run) -> str | None:
@@ -406,8 +398,7 @@ def train(config: Config) -> dict | None:
         with run.folder, run.pool or contextlib.nullcontext():
             loop(run, stop)
         run.folder.export_sharded(run.policy, run.tokenizer, "last")
-        if not run.state.any_contrast:
-            raise UserError(cli.explain_bad_steps(run.config, False, run.folder.path))
+        settings.check_contrast(run)
         return distributed.on_main(lambda: run.folder.finish(run.state))
 
 
@@ -418,14 +409,19 @@ def loop(run: Run, stop: GracefulStop) -> None:
     if not folder.saved:
         measure_boundary(run, "base")
         if run.config.eval_every:
-            validate(run)
+            run.validate()
         folder.save(run)
     folder.say(report.LEGEND)
     while state.step < run.start.steps and state.seconds < (run.start.max_seconds or math.inf):
         config = run.config  # of the stage in force
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
         train_step(run)
-        best = config.eval_every and state.step % config.eval_every == 0 and validate(run)
-        advance_stage(run, reset_if_due(run))
+        best = False
+        if config.eval_every and state.step % config.eval_every == 0:
+            run.validate()
+            best = best_step(state.history) == state.step
+        advance_stage(run, run.reset_if_due())
         if state.step == run.start.steps // 2:
             measure_boundary(run, "middle")
         gave_up, unwell = state.bad_steps >= config.max_bad_steps, check_health(run)
@@ -434,7 +430,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
         if leaving or best or state.step % config.save_every == 0:
             folder.save(run, wait=bool(leaving))  # what is said next has to be true
         if gave_up:
-            unwell = cli.explain_bad_steps(config, state.any_contrast, folder.path)
+            unwell = settings.explain_bad_steps(run)
         elif unwell:
             unwell += f" (state saved; to go on without such stops: --resume {folder.path} --health-stops)"
         if unwell:
@@ -503,7 +499,7 @@ def check_stages(config: Config, task: Any) -> None:
     """What every stage asks of the task must be there before the first begins.  Raises UserError."""
     for number, stage in enumerate(stages_of(config).stages):
         now = at_stage(config, number)
-        cli.check_eval_sets(now, task.tiers)
+        settings.check_eval_sets(now, task.tiers)
         if now.domains and not hasattr(task, "set_weights"):
             raise UserError(
                 f"stage {stage.name!r} draws from the domains {', '.join(now.domains)}, and --task {config.task} has "

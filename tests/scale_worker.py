@@ -55,7 +55,7 @@ def score(folder):
         train.update(run, samples)
         results[name]["stepped"] = whole(scorer.model.state_dict().items())
         groups = [samples[i : i + 3] for i in range(0, len(samples), 3)]
-        results[name]["further"] = train.update_all(run, groups, train.update)
+        results[name]["further"] = train.update_all(run, groups)
         results[name]["final"] = whole(scorer.model.state_dict().items())
         for model in (scorer, reference):  # leaves the root's weights gathered, unless they are put back
             policy.score_samples(model, samples, config.microbatch_tokens, 1.2)

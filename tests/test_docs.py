@@ -1,6 +1,9 @@
 """What the text says against what the code and results/ say."""
 
+import ast
+import dataclasses
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import prorl_mini as mini
+import prorl_v2 as v2
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -89,3 +93,44 @@ def test_make_help_lists_the_targets():
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"mini", "mini-long", "tutorials", "test", "slow", "bench", "help"} <= targets
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
+
+
+# ------------------------------------------------------------------ one sitting
+
+
+def measure(path):
+    """Lines, lines of code (without blank, comment and docstring lines), longest function, settings in sight."""
+    source = path.read_text()
+    tree, talk = ast.parse(source), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            talk |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    lines = list(enumerate(source.splitlines(), 1))
+    code = [line for number, line in lines if number not in talk and line.strip() and not line.strip().startswith("#")]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    (config,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    return {
+        "lines": len(lines),
+        "code": len(code),
+        "longest": max(node.end_lineno - node.lineno + 1 for node in functions),
+        "settings": sum(isinstance(node, ast.AnnAssign) for node in config.body),
+    }
+
+
+def test_the_file_is_one_sitting():
+    """What grows beyond it belongs to the command line, the folder, or a later paper's file (CONTRIBUTING.md)."""
+    limits = {"lines": 780, "code": 480, "longest": 40, "settings": 40}
+    found = measure(ROOT / "prorl_mini.py")
+    assert {key: found[key] for key, limit in limits.items() if found[key] > limit} == {}
+
+
+def test_mini_knows_no_later_file():
+    tree = ast.parse((ROOT / "prorl_mini.py").read_text())
+    imports = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imports += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
+    assert not [name for name in imports if name.startswith(("prorl_v2", "prorl_scale"))]
+
+
+def test_a_name_is_a_setting_or_a_function_and_not_both():
+    functions = {name for module in (mini, v2) for name, _ in inspect.getmembers(module, inspect.isfunction)}
+    assert not functions & {field.name for field in dataclasses.fields(v2.Config)}

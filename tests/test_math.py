@@ -1,108 +1,41 @@
-"""The mathematics of `prorl_mini`, checked against something that is not its own code.
+"""The formulas of `prorl_mini` (advantages, loss, KL), checked against something that is not its own code.
 
 Four kinds of truth: exact sums over a tiny vocabulary (differentiated by autograd), numbers worked out by hand,
 plain Python (`statistics`, `itertools`, loops), and `model(ids).logits` of a two-cent Qwen2.  Everything runs in
 float64, so that two ways to the same number agree to 1e-9 and a wrong formula can't hide in the tolerance.
+From logits to a step: `test_math_step.py`; reset and pass@k: `test_math_reset.py`; later papers: `test_v2.py`.
 """
 
-import copy
-import dataclasses
-import doctest
-import importlib
-import itertools
 import math
 import statistics
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Qwen2Config, Qwen2ForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 import prorl_mini as mini
+from tests.exact import (
+    COUNTS,
+    EOS,
+    GARBAGE,
+    LOGITS,
+    QUICK,
+    TEMPERATURE,
+    close,
+    exact_batch,
+    exact_kl,
+    flat_gradient,
+    float64,
+    gradient,
+    plain_logprobs,
+    tiny_policy,
+)
 
-EOS = 0
-TEMPERATURE = 1.2
-QUICK = settings(max_examples=25, deadline=None, database=None, derandomize=True)
-COUNTS = st.lists(st.integers(1, 5), min_size=4, max_size=4)
-LOGITS = st.lists(st.floats(-2, 2), min_size=4, max_size=4)
-GARBAGE = [math.inf, -math.inf, math.nan, 1e30, -1e30]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On tensors this small, threads only wait for each other: five times slower beside another job."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def float64(values) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def close(ours, truth, rtol=1e-9, atol=1e-11) -> None:
-    ours, truth = (torch.as_tensor(x, dtype=torch.float64) for x in (ours, truth))
-    torch.testing.assert_close(ours.detach(), truth.detach(), rtol=rtol, atol=atol)
-
-
-def gradient(value, leaf) -> torch.Tensor:
-    return torch.autograd.grad(value, leaf, retain_graph=True)[0]
-
-
-def exact_batch(counts):
-    """Token v stands counts[v] times, so the mean over this batch IS the expectation under p = counts / sum.
-
-    -> logits (V,) of p, to differentiate; ids (B, 1)
-    """
-    ids = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))[:, None]
-    return float64(counts).log().requires_grad_(), ids
-
-
-def exact_kl(logp, logq):
-    """KL(p || q), summed over the vocabulary."""
-    return (logp.exp() * (logp - logq)).sum()
-
-
-def tiny_policy(seed=0, vocab=11):
-    """A Qwen2 of a few thousand random weights, spread wide enough that its distributions are far from uniform."""
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=vocab,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.4,
-        tie_word_embeddings=False,
-        eos_token_id=EOS,
-        pad_token_id=None,
-        bos_token_id=None,
-    )
-    policy = Qwen2ForCausalLM(config).double().eval()
-    # Qwen2's own norm computes in float32 whatever it is given, which would cap all agreement at 1e-7.
-    for part in (policy.model, *policy.model.layers):
-        for name, norm in list(part.named_children()):
-            if isinstance(norm, Qwen2RMSNorm):
-                setattr(part, name, torch.nn.RMSNorm(16, norm.variance_epsilon, dtype=torch.float64))
-    return policy
-
-
-def plain_logprobs(policy, prompt, answer, temperature=TEMPERATURE):
-    """Log-probs of one answer's tokens from the full logits, unpadded, one token at a time -> (answer length,)."""
-    logits = policy(input_ids=torch.tensor([prompt + answer])).logits[0]
-    rows = [logits[len(prompt) - 1 + i] / temperature for i in range(len(answer))]
-    return torch.stack([torch.log(row.exp()[token] / row.exp().sum()) for row, token in zip(rows, answer, strict=True)])
-
-
-def flat_gradient(value, policy):
-    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(policy.parameters()), retain_graph=True)])
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # ============================================================================ 4. advantage
 
@@ -151,204 +84,9 @@ def test_contrast_is_found_group_by_group():
 def test_shaping_zeroes_cut_answers_only_where_asked(zero_truncated, expected):
     """By hand: rewards 0, 1/2, 1 with the second answer cut off; the raw rewards stay as they are."""
     group = [mini.Sample([1], [2], cut, reward) for cut, reward in [(False, 0.0), (True, 0.5), (False, 1.0)]]
-    mini.add_advantages([group], 0, mini.Config(zero_truncated=zero_truncated, max_new_tokens=8))
+    mini.add_advantages(SimpleNamespace(config=mini.Config(zero_truncated=zero_truncated)), [group])
     close([s.advantage for s in group], expected, rtol=1e-5, atol=1e-6)
     assert [s.reward for s in group] == [0.0, 0.5, 1.0]
-
-
-@QUICK
-@given(
-    st.lists(
-        st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0]), st.integers(1, 9)), min_size=2, max_size=5),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_batch_advantages_against_a_list_of_tokens(groups):
-    """By definition: write each answer's centred reward once for every token of it, then z-score that long list."""
-    rewards, lengths = ([float64([pair[i] for pair in group]) for group in groups] for i in (0, 1))
-    centred = [[r - statistics.fmean(row) for r in row] for row in (group.tolist() for group in rewards)]
-    tokens = [
-        c
-        for row, group in zip(centred, groups, strict=True)
-        for c, (_, n) in zip(row, group, strict=True)
-        for _ in range(n)
-    ]
-    spread = max(statistics.pvariance(tokens), 1e-8) ** 0.5
-    expected = [[(c - statistics.fmean(tokens)) / spread for c in row] for row in centred]
-    for ours, truth in zip(mini.batch_advantages(rewards, lengths), expected, strict=True):
-        close(ours, truth, rtol=1e-6, atol=1e-6)
-
-
-def test_batch_advantages_keep_small_contrasts_small():
-    """A group that differs by 0.01 stays a hundredth of one that differs by 1; GRPO makes both the same."""
-    wide, narrow = float64([0, 1]), float64([0.5, 0.51])
-    ours = mini.batch_advantages([wide, narrow], [torch.ones(2), torch.ones(2)])
-    close(ours[1][1] / ours[0][1], 0.01)
-    close(mini.group_advantages(torch.stack([wide, narrow]))[:, 1], [0.7071, 0.7071], rtol=1e-3, atol=1e-4)
-
-
-def test_shaping_by_length_by_hand():
-    """Limit 8: the cosine is 1/2 at 4 tokens; of a buffer of 4, an answer of 6 has used half, one of 8 all."""
-    four, six, eight = (mini.Sample([1], [2] * n, reward=1.0) for n in (4, 6, 8))
-
-    def shaped(sample, step=0, **settings):
-        return mini.shaped_reward(sample, step, mini.Config(max_new_tokens=8, **settings))
-
-    close(shaped(four), 1.0)
-    close(shaped(four, length_bonus=0.2), 1.1)
-    close(shaped(eight, length_bonus=0.2), 1.0)
-    close(shaped(mini.Sample([1], [2] * 2), length_bonus=1.0), 0.5 + math.sqrt(2) / 4)  # cos(pi / 4)
-    close([shaped(s, overlong_buffer=4) for s in (four, six, eight)], [1.0, 0.5, 0.0])
-    cycle = dict(length_bonus=0.2, length_bonus_on=2, length_bonus_off=3)
-    close([shaped(four, step, **cycle) for step in range(7)], [1.1, 1.1, 1, 1, 1, 1.1, 1.1])
-    cut = mini.Sample([1], [2] * 8, truncated=True, reward=1.0)
-    close(shaped(cut, zero_truncated=True, overlong_buffer=4, length_bonus=0.2), 0.0)  # one penalty, not three
-
-
-def test_shaped_groups_of_different_size_keep_their_own_advantages():
-    """A group that waited while `answers_per_prompt` grew."""
-    groups = [[mini.Sample([1], [2], reward=r) for r in row] for row in ([0.0, 1.0], [0.0, 0.0, 1.0, 1.0])]
-    for kind, expected in (("group", [0.707107, 0.866025]), ("batch", [1.0, 1.0])):
-        mini.add_advantages(groups, 0, mini.Config(advantage=kind, max_new_tokens=8))
-        close([group[-1].advantage for group in groups], expected, rtol=1e-4, atol=1e-4)
-
-
-# ============================================================================ 5. logprobs
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.2, 3.0])
-def test_token_logprobs_against_plain_arithmetic(temperature):
-    """`math.exp` and `math.log`, one token at a time; the probabilities of the vocabulary add up to 1."""
-    scores = [[0.3, -1.0, 2.0, 0.0], [5.0, 0.0, -5.0, 1.0]]
-    truth = [[math.exp(x / temperature) / sum(math.exp(y / temperature) for y in row) for x in row] for row in scores]
-    logits = float64(scores)[:, None, :].expand(2, 4, 4)  # position t of answer b asks for token t
-    ours = mini.token_logprobs(logits, torch.arange(4).expand(2, 4), temperature)
-    close(ours.exp(), truth)
-    close(ours.exp().sum(-1), [1, 1])
-    entropy = [-sum(p * math.log(p) for p in row) for row in truth]
-    close(mini.token_entropy(float64(scores)[None], temperature), [entropy])
-
-
-@pytest.mark.parametrize("temperature", [1.0, 1.2])
-def test_token_logprobs_gradient(temperature):
-    """The textbook gradient of a log-softmax: (one-hot - probabilities) / temperature."""
-    logits = float64([[[0.3, -1.0, 2.0, 0.0]]]).requires_grad_()
-    p = [math.exp(x / temperature) for x in [0.3, -1.0, 2.0, 0.0]]
-    truth = [((token == 2) - p[token] / sum(p)) / temperature for token in range(4)]
-    close(gradient(mini.token_logprobs(logits, torch.tensor([[2]]), temperature).sum(), logits), [[truth]])
-
-
-def test_token_logprobs_of_large_logits_stay_finite():
-    """exp(1e4) overflows; the log-prob is just the difference of the scaled logits."""
-    logits = float64([[[1e4, 0.0]]])
-    close(mini.token_logprobs(logits, torch.tensor([[1]]), 2.0), [[-5e3]])
-    close(mini.token_entropy(logits, 2.0), [[0.0]])
-
-
-def samples_of(*pairs):
-    """(prompt, answer) pairs -> samples; distinct advantages, so that a mixed-up row shows."""
-    advantages = [0.75, -1.125, 0.5, -0.25][: len(pairs)]  # exact in float32 too
-    return [mini.Sample(list(p), list(a), advantage=adv) for (p, a), adv in zip(pairs, advantages, strict=True)]
-
-
-PAIRS = [([3, 4], [5, EOS]), ([1], [2, 9, 7, 7, EOS]), ([8, 2, 6, 1], [EOS]), ([3, 4], [6, 6, 6])]  # two share one
-
-
-def more_padding(batch, columns):
-    """Prompts wider on the left, answers on the right, and in all padding a word that must not matter."""
-    left, right = (columns, 0), (0, columns)
-    seen, mask = torch.nn.functional.pad(batch.seen, left), torch.nn.functional.pad(batch.mask, right)
-    prompts = torch.where(seen, torch.nn.functional.pad(batch.prompts, left), 10)
-    answers = torch.where(mask, torch.nn.functional.pad(batch.answers, right), 10)
-    return mini.Batch(prompts, seen, batch.owner, answers, mask)
-
-
-@pytest.mark.parametrize("training", [False, True], ids=["shared prompts", "whole sequences"])
-@pytest.mark.parametrize("extra_padding", [0, 3])
-@pytest.mark.parametrize("temperature", [1.0, 1.2])
-def test_answer_logprobs_against_full_logits(extra_padding, temperature, training):
-    """`model(ids).logits` of each answer alone and unpadded: log-probs, entropies, zeros outside, and the gradient."""
-    policy, samples = tiny_policy().train(training), samples_of(*PAIRS)
-    batch = more_padding(mini.make_batch(samples, policy.device), extra_padding)
-    logp, entropy = mini.answer_logprobs(policy, batch, temperature, with_entropy=True)
-    mask = batch.mask
-    truth = [plain_logprobs(policy, s.prompt, s.answer, temperature) for s in samples]
-    for row, sample in enumerate(samples):
-        close(logp[row][mask[row]], truth[row])
-        vocabulary = torch.stack([plain_step(policy, sample, i, temperature) for i in range(len(sample.answer))])
-        close(entropy[row][mask[row]], -(vocabulary.exp() * vocabulary).sum(-1))
-    assert logp[~mask].eq(0).all()
-    assert entropy[~mask].eq(0).all()
-    ours = sum(s.advantage * logp[row].sum() for row, s in enumerate(samples))
-    theirs = sum(s.advantage * truth[row].sum() for row, s in enumerate(samples))
-    close(flat_gradient(ours, policy), flat_gradient(theirs, policy))
-
-
-def plain_step(policy, sample, i, temperature):
-    """Log-probs of the whole vocabulary before answer token i, from the prefix alone -> (V,)."""
-    prefix = torch.tensor([sample.prompt + sample.answer[:i]])
-    return (policy(input_ids=prefix).logits[0, -1] / temperature).log_softmax(-1)
-
-
-class WideHead(torch.nn.Module):
-    """A head that claims 2^26 words, so that even a few hundred tokens are cut into chunks."""
-
-    def __init__(self, head):
-        super().__init__()
-        self.head, self.rows = head, []
-        self.weight = torch.empty(1, 1).expand(2**26, 1)  # takes no memory
-
-    def forward(self, hidden):
-        self.rows.append(len(hidden))
-        return self.head(hidden)
-
-
-def test_chunked_head_equals_the_whole_head():
-    """The same answers through one call of the head, values and gradient; no chunk holds them all."""
-    policy = tiny_policy()
-    words = torch.randint(1, 11, (2, 200), generator=torch.Generator().manual_seed(0)).tolist()
-    batch = mini.make_batch(samples_of(([1, 2], words[0]), ([3], words[1])), policy.device)
-    whole, _ = mini.answer_logprobs(policy, batch, TEMPERATURE)
-    head = WideHead(policy.get_output_embeddings())
-    policy.get_output_embeddings = lambda: head
-    chunked, _ = mini.answer_logprobs(policy, batch, TEMPERATURE)
-    assert sum(head.rows) == 400
-    assert max(head.rows) < 400
-    close(chunked, whole)
-    slope = torch.linspace(-1, 1, whole.numel(), dtype=torch.float64).view_as(whole)  # another weight for each token
-    close(flat_gradient((chunked * slope).sum(), policy), flat_gradient((whole * slope).sum(), policy))
-
-
-def test_batch_covers_every_answer_token_up_to_eos():
-    """By hand: two prompts and answers of different lengths; prompt and padding out, EOS in."""
-    batch = mini.make_batch(samples_of(([3, 4], [5, EOS]), ([1], [EOS]), ([3, 4], [EOS])), "cpu")
-    assert batch.prompts.tolist() == [[3, 4], [0, 1]]
-    assert batch.seen.tolist() == [[True, True], [False, True]]
-    assert batch.owner.tolist() == [0, 1, 0]
-    assert batch.mask.tolist() == [[True, True], [True, False], [True, False]]
-    assert batch.answers[batch.mask].tolist() == [5, EOS, EOS, EOS]
-
-
-def test_eos_logit_gets_a_gradient():
-    """An answer that is EOS alone: d logp / d bias of a word is (one-hot - probability) / temperature, EOS included."""
-    policy = tiny_policy()
-    policy.lm_head.bias = torch.nn.Parameter(torch.zeros(11, dtype=torch.float64))
-    logp, _ = mini.answer_logprobs(policy, mini.make_batch(samples_of(([3, 4], [EOS])), "cpu"), TEMPERATURE)
-    p = plain_logprobs(policy, [3, 4], [EOS]).exp().item()
-    ours = gradient(logp.sum(), policy.lm_head.bias)
-    close(ours[EOS], (1 - p) / TEMPERATURE)
-    assert ours[EOS] > 0.1
-
-
-@QUICK
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=10), st.integers(1, 100))
-def test_microbatches_hold_each_sample_once_and_fit(lengths, max_tokens):
-    """The definition: a partition, each part at most max_tokens padded tokens unless it is one sample alone."""
-    samples = [mini.Sample([1], [2] * n, advantage=i) for i, n in enumerate(lengths)]
-    parts = mini.split_microbatches(samples, max_tokens)
-    assert sorted(s.advantage for part in parts for s in part) == list(range(len(lengths)))
-    assert all(len(part) == 1 or len(part) * max(map(len, part)) <= max_tokens for part in parts)
 
 
 # ============================================================================ 6. loss: the surrogate
@@ -650,42 +388,6 @@ def test_kl_of_sequences_is_the_sum_over_their_tokens():
         close((joint[0].exp() * estimate).sum(), exact_kl(*joint))
 
 
-def test_corrected_gradient_is_the_trainers_although_another_distribution_sampled():
-    """Exact sum over a vocabulary: tokens come from q, yet E_q[w * ratio * A] has the gradient of E_p[A]."""
-    theta = float64([0.3, -0.2, 0.9, 0.1]).requires_grad_()
-    q, advantages = float64([0.4, 0.3, 0.2, 0.1]), float64([1.0, -0.5, 0.3, 2.0])
-    logp = theta.log_softmax(-1)
-    truth = torch.autograd.grad((logp.exp() * advantages).sum(), theta, retain_graph=True)[0]
-    w = mini.mismatch_weights(logp.detach(), q.log(), "tis", 0.0, 100.0)
-    loss, _ = mini.policy_loss(logp[None], logp.detach()[None], advantages[None], (q * w)[None], 1)
-    close(torch.autograd.grad(loss, theta)[0], -truth)
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"), [("tis", [0.1, 0.5, 1.0, 2.0, 2.0]), ("icepop", [0.0, 0.5, 1.0, 2.0, 0.0])]
-)
-def test_mismatch_weights_by_hand(kind, expected):
-    """Trainer over sampler 1/10, 1/2, 1, 2 and 10 with bounds 1/2 and 2, which belong to the range."""
-    old = float64([0.05, 0.25, 0.5, 0.5, 0.5]).requires_grad_()
-    weights = mini.mismatch_weights(old.log(), float64([0.5, 0.5, 0.5, 0.25, 0.05]).log(), kind, 0.5 - 1e-9, 2.0 + 1e-9)
-    close(weights, expected, rtol=1e-6, atol=1e-8)
-    assert not weights.requires_grad
-
-
-def test_mismatch_weighs_the_surrogate_and_not_the_kl():
-    logp, old, ref = (float64([row]).log() for row in ([0.5, 0.2], [0.4, 0.3], [0.3, 0.3]))
-    config, advantages, weights = mini.Config(kl_coef=0.5), float64([[1.0]]), torch.ones(1, 2, dtype=torch.float64)
-    loss, sums = mini.penalized_loss(logp, old, ref, advantages, weights, 2, config, mismatch=float64([[3.0, 0.0]]))
-    kl = sum(r / p - math.log(r / p) - 1 for p, r in ((0.5, 0.3), (0.2, 0.3))) / 2
-    close(loss, -(3 * 0.5 / 0.4) / 2 + 0.5 * kl)
-    close(sums["kl"], kl)
-
-
-def test_unknown_mismatch_kind_is_an_error():
-    with pytest.raises(ValueError, match="tis or icepop"):
-        mini.mismatch_weights(torch.zeros(1), torch.zeros(1), "tiss", 0.5, 5.0)
-
-
 @pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
 @pytest.mark.parametrize("gap", [1000.0, -1000.0, math.inf, -math.inf])
 def test_kl_of_a_huge_log_ratio_is_finite(kind, gap):
@@ -702,333 +404,50 @@ def test_unknown_kl_kind_is_an_error():
         mini.kl_estimate(torch.zeros(1, 1), torch.zeros(1, 1), "k4")
 
 
-# ============================================================================ 7. step
+# ============================================================================ 6. loss: both
 
 
-def settings_for(**changes):
-    plain = dict(temperature=TEMPERATURE, microbatch_tokens=1000, kl_coef=0.3, kl_kind="k1", grad_clip=1e9)
-    return mini.Config(**{**plain, **changes})
+def penalized(logp, ref_logp, weights, num_tokens, **settings):
+    """`penalized_loss` on-policy with advantages of 1 -> loss, sums, gradient in logp."""
+    logp = logp.clone().requires_grad_()
+    config = mini.Config(**{"kl_coef": 0.5, **settings})
+    ones = torch.ones(len(logp), 1, dtype=torch.float64)
+    loss, sums = mini.penalized_loss(logp, logp.detach(), ref_logp, ones, weights, num_tokens, config)
+    return loss.detach(), sums, gradient(loss, logp)
 
 
-def scored_samples(policy, reference):
-    """Four answers sampled by an older policy: ratios inside the clip range but not 1, and a moved reference."""
-    samples = samples_of(*PAIRS)
-    with torch.no_grad():
-        for i, s in enumerate(samples):
-            s.old_logp = plain_logprobs(policy, s.prompt, s.answer) + 0.03 * (i - 1.5)
-            s.ref_logp = plain_logprobs(reference, s.prompt, s.answer)
-    return samples
+@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+@pytest.mark.parametrize(("now", "then"), [pair for g in GARBAGE for pair in [(g, None), (None, g), (g, g)]])
+def test_garbage_outside_the_mask_changes_no_penalty(now, then, kind):
+    """As for the surrogate alone: loss, gradient and the KL's figure of the clean batch, to the last bit."""
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    clean, ref = float64([[-1.0, -2.0, -3.0], [-0.5, -1.0, -1.0]]), float64([[-1.2, -1.7, -3.0], [-0.4, -1.0, -1.0]])
+    truth = penalized(clean, ref, mask.double(), 3, kl_kind=kind)
+    dirty = clean if now is None else clean.masked_fill(~mask, now)
+    dirty_ref = ref if then is None else ref.masked_fill(~mask, then)
+    loss, sums, slope = penalized(dirty, dirty_ref, mask.double(), 3, kl_kind=kind)
+    assert loss == truth[0]
+    assert sums["kl"] == truth[1]["kl"] != 0
+    assert torch.equal(slope, truth[2])
+    assert slope[~mask].eq(0).all()
 
 
-def run_of(policy, config, reference=None, rate=1.0):
-    """A run as far as the loss needs one, with plain gradient descent."""
-    optimizer = torch.optim.SGD(policy.parameters(), lr=rate)
-    return mini.Run(config, policy, reference, optimizer, tokenizer=None, task=None, generator=None, folder=None)
-
-
-def step_of(policy, samples, config):
-    """One `update` of a copy, by gradient descent with rate 1 -> what it subtracted, its statistics."""
-    moved = copy.deepcopy(policy)
-    stats = mini.update(run_of(moved, config), samples)
-    pairs = zip(policy.parameters(), moved.parameters(), strict=True)
-    return torch.cat([(before - after).detach().flatten() for before, after in pairs]), stats
+@pytest.mark.parametrize("shape", [(2, 3), (2, 0)])
+def test_a_mini_batch_without_tokens_has_a_loss_of_zero(shape):
+    """Nothing to learn from is no reason for 0 / 0: loss, KL and gradient are 0."""
+    logp = torch.full(shape, -1.0, dtype=torch.float64)
+    for num_tokens in (0, torch.tensor(0)):
+        loss, sums, slope = penalized(logp, logp - 1, torch.zeros(shape, dtype=torch.float64), num_tokens)
+        assert loss == sums["kl"] == sums["tokens"] == 0
+        assert slope.eq(0).all()
 
 
 @pytest.mark.parametrize("level", ["token", "sample"])
-@pytest.mark.parametrize("microbatch_tokens", [1, 12, 1000])
-def test_update_against_a_loop_over_answers(level, microbatch_tokens):
-    """Autograd of -ratio * A + 0.3 * log(policy / reference), answer by answer from full logits, then averaged."""
-    policy, reference = tiny_policy(0), tiny_policy(1)
-    samples = scored_samples(policy, reference)
-    terms = []
-    for s in samples:
-        logp = plain_logprobs(policy, s.prompt, s.answer)
-        terms.append(-(logp - s.old_logp).exp() * s.advantage + 0.3 * (logp - s.ref_logp))
-    truth = torch.cat(terms).mean() if level == "token" else torch.stack([t.mean() for t in terms]).mean()
-    config = settings_for(loss_level=level, microbatch_tokens=microbatch_tokens)
-    moved, stats = step_of(policy, samples, config)
-    close(stats["loss"], truth, rtol=1e-6)
-    close(moved, flat_gradient(truth, policy), rtol=1e-6, atol=1e-7)
-    close(stats["grad_norm"], flat_gradient(truth, policy).norm(), rtol=1e-6)
-    assert stats["tokens"] == 11
-    assert stats["skipped"] == 0
-
-
-@pytest.mark.parametrize("kind", ["k2", "k3"])
-def test_update_does_not_depend_on_the_cut(kind):
-    """The mini-batch as one piece, against one answer at a time, with the estimators that are not linear."""
-    policy, reference = tiny_policy(0), tiny_policy(1)
-    samples = scored_samples(policy, reference)
-    truth, stats = step_of(policy, samples, settings_for(kl_kind=kind))
-    moved, cut_stats = step_of(policy, samples, settings_for(kl_kind=kind, microbatch_tokens=1))
-    close(moved, truth)
-    assert cut_stats == pytest.approx(stats)
-
-
-def test_first_update_is_exactly_on_policy():
-    """Full logits of both models; from other micro-batches than the update's, the ratio is 1 and the loss minus A."""
-    policy, reference = tiny_policy(0), tiny_policy(1)
-    samples, waiting = samples_of(*PAIRS[:3]), samples_of(PAIRS[3])
-    run = run_of(policy, settings_for(microbatch_tokens=7), reference)
-    run.state.surplus.append(waiting)
-    mini.add_logprobs(run, [samples])
-    for sample in samples + waiting:
-        close(sample.old_logp, plain_logprobs(policy, sample.prompt, sample.answer))
-    for sample in samples:
-        close(sample.ref_logp, plain_logprobs(reference, sample.prompt, sample.answer))
-        sample.advantage = 1.5
-    close(step_of(policy, samples, settings_for(kl_coef=0.0))[1]["loss"], -1.5)
-
-
-def test_old_logprobs_are_those_of_the_policy_that_wrote():
-    """By definition: scored again after the policy has moved, a surplus answer keeps its first log-probs."""
-    policy, samples = tiny_policy(0), samples_of(*PAIRS)
-    mini.add_logprobs(run_of(policy, settings_for(kl_coef=0.0)), [samples])
-    mini.add_logprobs(run_of(tiny_policy(1), settings_for(kl_coef=0.0)), [samples])
-    for sample in samples:
-        close(sample.old_logp, plain_logprobs(policy, sample.prompt, sample.answer))
-
-
-def test_training_on_an_answer_makes_its_end_likelier():
-    """Probability of EOS after the answer's last word, from full logits, before and after one small step."""
-    policy = tiny_policy()
-    sample = mini.Sample([3, 4], [7, EOS], advantage=1.0, old_logp=plain_logprobs(policy, [3, 4], [7, EOS]).detach())
-    before = plain_logprobs(policy, [3, 4, 7], [EOS]).item()
-    mini.update(run_of(policy, settings_for(kl_coef=0.0), rate=1e-3), [sample])
-    assert plain_logprobs(policy, [3, 4, 7], [EOS]).item() > before + 1e-4
-
-
-def test_update_that_is_not_finite_is_skipped():
-    """NaN inside the mask is a broken batch: counted, and no weight moves."""
-    policy = tiny_policy()
-    samples = scored_samples(policy, tiny_policy(1))
-    samples[1].old_logp[2] = math.nan
-    moved, stats = step_of(policy, samples, settings_for(microbatch_tokens=12))
-    assert stats["skipped"] == 1
-    assert moved.eq(0).all()
-
-
-# ============================================================================ 8. reset
-
-
-def trained_pair(keep=False):
-    """A policy some AdamW steps away from its reference, then reset -> policy before, policy, reference, optimizer."""
-    torch.manual_seed(0)
-    policy = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))  # batch norm has buffers too
-    reference = copy.deepcopy(policy).requires_grad_(False)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1)
-    for _ in range(3):
-        adam_step(policy, optimizer)
-    before = copy.deepcopy(policy.state_dict())
-    mini.reset_reference(policy, reference, optimizer, keep_optimizer=keep)
-    return before, policy, reference, optimizer
-
-
-def adam_step(policy, optimizer):
-    optimizer.zero_grad()
-    policy(torch.arange(12.0).view(4, 3)).pow(3).sum().backward()
-    optimizer.step()
-
-
-def same(left, right):
-    return all(torch.equal(left[key], right[key]) for key in left | right)
-
-
-def test_reset_copies_the_policy_and_leaves_it_alone():
-    """Equal to the last bit, buffers included; a step afterwards moves the policy and not the reference."""
-    before, policy, reference, optimizer = trained_pair()
-    assert same(before, policy.state_dict())
-    assert same(before, reference.state_dict())
-    assert {p.requires_grad for p in policy.parameters()} == {True}
-    assert {p.requires_grad for p in reference.parameters()} == {False}
-    adam_step(policy, optimizer)
-    assert same(before, reference.state_dict())
-    assert not same(before, policy.state_dict())
-
-
-def test_reset_starts_the_optimizer_afresh():
-    """The next step is that of a brand-new AdamW; with keep_optimizer the moments stay and it is another."""
-    steps = {}
-    for keep in (False, True):
-        _, policy, _, optimizer = trained_pair(keep)
-        assert len(optimizer.state) == (4 if keep else 0)
-        twin = copy.deepcopy(policy)
-        adam_step(policy, optimizer)
-        adam_step(twin, torch.optim.AdamW(twin.parameters(), lr=0.1))
-        steps[keep] = same(policy.state_dict(), twin.state_dict())
-    assert steps == {False: True, True: False}
-
-
-def test_kl_is_exactly_zero_after_a_reset():
-    """Not nearly: the two models have the same bits, so each estimate of each token is 0, and was not before."""
-    policy, reference = tiny_policy(0), tiny_policy(1)
-    batch = mini.make_batch(samples_of(*PAIRS), "cpu")
-
-    def estimates():
-        both = [mini.answer_logprobs(model, batch, TEMPERATURE)[0] for model in (policy, reference)]
-        return torch.stack([mini.kl_estimate(*both, kind)[batch.mask] for kind in ("k1", "k2", "k3")])
-
-    assert estimates().ne(0).all()
-    mini.reset_reference(policy, reference, torch.optim.AdamW(policy.parameters()))
-    assert estimates().eq(0).all()
-
-
-def resets_of(scores, kl=lambda step: 0.01, entropy=lambda step: 0.5, **changes):
-    """Play 90 steps of the training loop with an evaluation every 10 -> the steps at which it would reset."""
-    config = mini.Config(**{**dict(reset_every=0, reset_on_stall=0, reset_min_spacing=20), **changes})
-    history, resets, dynamics = [], [0], []
-    for step in range(1, 91):
-        dynamics = [*dynamics, (step, kl(step), entropy(step))][-mini.RECENT :]  # what a resumed run finds, no more
-        if step % 10 == 0 and scores and scores[step // 10 - 1] is not None:
-            history.append((step, scores[step // 10 - 1]))
-        if mini.should_reset(step, resets[-1], history, config, dynamics):
-            resets.append(step)
-    return resets[1:]
-
-
-SCORES = [0.1, 0.2, 0.3, 0.3, 0.2, 0.4, 0.4, 0.4, 0.5]  # at steps 10, 20, ...
-NOISY = [0.1, 0.2, 0.3, 0.4, 0.405, 0.39, 0.395, 0.41, 0.4]
-
-
-@pytest.mark.parametrize(
-    ("scores", "changes", "expected"),
-    [
-        ([], dict(reset_every=30), [30, 60, 90]),  # the fixed interval
-        ([], dict(reset_every=30, reset_min_spacing=40), [40, 80]),  # spacing holds the interval back
-        (SCORES, dict(reset_every=0), []),  # both rules off
-        (SCORES, dict(reset_on_stall=2), [50, 80]),  # 40 and 50 no better than 30; 70 and 80 no better than 60
-        (SCORES, dict(reset_on_stall=3), []),  # never three in a row; equal to the best is no new best
-        (SCORES, dict(reset_on_stall=2, reset_min_spacing=60), [80]),  # the stall at 50 comes too early
-        (SCORES, dict(reset_on_stall=2, reset_every=60), [50, 80]),  # a stall restarts the interval
-        (SCORES, dict(reset_on_stall=2, reset_every=30), [30, 50, 80]),
-        ([0.3] * 9, dict(reset_on_stall=3, reset_min_spacing=10), [40, 70]),  # evaluations before a reset are spent
-        (SCORES[::-1], dict(reset_on_stall=1), [20, 40, 60, 80]),  # getting worse is a stall
-        (SCORES, dict(reset_on_stall=1, reset_every=30, reset=False), []),  # --no-reset wins over everything
-        ([], dict(reset_steps=[7, 64], reset_every=0), [7, 64]),  # named steps are obeyed, spacing or not
-        ([], dict(reset_steps=[64], reset_every=30), [30, 60, 64]),
-        ([], dict(reset_steps=[7], reset=False), []),
-        # an improvement below the margin is none: 0.1 at 20, 30, 60 and 90 is no more than the margin
-        (SCORES, dict(reset_on_stall=1, reset_margin=0.15), [20, 40, 60, 80]),
-        (NOISY, dict(reset_on_stall=4, reset_margin=0.02), [80]),  # noise around a plateau is a stall
-        (NOISY, dict(reset_on_stall=4, reset_margin=0.0), []),  # without a margin its lucky draws are progress
-        ([None, *SCORES[1:]], dict(reset_on_stall=2), [50, 80]),  # the first evaluation is missing
-        ([None] * 7 + [0.3, 0.3], dict(reset_on_stall=2), []),  # nothing to compare the first ones with
-        (SCORES, dict(reset_on_drop=0.05), [50]),  # 0.2 after 0.3
-        (SCORES, dict(reset_on_drop=0.15), []),
-        (SCORES[::-1], dict(reset_on_drop=0.15), [50, 90]),  # counted from where the last reset left it
-        ([], dict(kl=lambda step: 0.5 if step > 41 else 0.01, reset_kl_above=0.1), [44, 64, 84]),  # median of five
-        ([], dict(kl=lambda step: 50.0 if step % 3 == 0 else 0.01, reset_kl_above=0.1), []),  # spikes are outliers
-        ([], dict(kl=lambda step: None, reset_kl_above=0.1), []),  # steps without an update
-        ([], dict(kl=lambda step: 0.5, reset_kl_above=0.1, reset_min_spacing=1), list(range(5, 91, 5))),
-        ([], dict(entropy=lambda step: 1 - step / 90, reset_entropy_below=0.5), [48, 68, 88]),
-    ],
-)
-def test_when_the_reference_is_reset(scores, changes, expected):
-    """Schedules worked out by hand."""
-    assert resets_of(scores, **changes) == expected
-
-
-# ============================================================================ 9. eval
-
-
-@pytest.mark.parametrize("n", range(1, 8))
-def test_pass_at_k_against_all_subsets(n):
-    """Count the k-subsets of n answers that hold a right one, with `itertools.combinations`, for every c and k."""
-    for c, k in itertools.product(range(n + 1), range(1, n + 1)):
-        subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))
-        assert float(mini.pass_at_k(n, c, k)) == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-12)
-
-
-@pytest.mark.parametrize("k", [1, 3, 8])
-def test_pass_at_k_is_unbiased(k):
-    """Over all outcomes of 8 tries that succeed with p = 0.3, its mean is 1 - 0.7^k; that of 1 - (1 - c/n)^k is not."""
-    chance = [math.comb(8, c) * 0.3**c * 0.7 ** (8 - c) for c in range(9)]
-    ours = mini.pass_at_k(8, np.arange(9), k)
-    assert float(np.dot(chance, ours)) == pytest.approx(1 - 0.7**k)
-    biased = sum(p * (1 - (1 - c / 8) ** k) for c, p in enumerate(chance))
-    assert (abs(biased - (1 - 0.7**k)) > 0.02) == (k > 1)
-
-
-def test_pass_at_k_takes_arrays():
-    """Element by element, with broadcasting, the same as numbers; large n without overflow."""
-    c, k = np.array([[0], [2], [5]]), np.array([1, 3, 5])
-    truth = [[float(mini.pass_at_k(5, int(ci), int(ki))) for ki in k] for ci in c[:, 0]]
-    assert np.allclose(mini.pass_at_k(5, c, k), truth, rtol=0, atol=1e-15)
-    assert float(mini.pass_at_k(4096, 1, 2048)) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(("n", "k"), [(3, 4), (3, np.array([1, 4])), (np.array([5, 3]), 4)])
-def test_pass_at_k_needs_enough_samples(n, k):
-    """k > n has no unbiased estimate: an error, for arrays as well."""
-    with pytest.raises(ValueError, match="k <= n"):
-        mini.pass_at_k(n, 1, k)
-
-
-# ============================================================================ all of them
-
-
-def leaves(value):
-    """Every tensor, array and number inside nested lists and dataclasses."""
-    if dataclasses.is_dataclass(value):
-        value = list(vars(value).values())
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in leaves(item)]
-    return [value]
-
-
-def calls():
-    """Each pure function's arguments, such that an edit in place would show."""
-    logp, old = float64([[-1.0, -2.0, -30.0], [-0.5, -1.0, -1.0]]), float64([[-1.1, -1.5, -3.0], [-40.0, -1.0, -1.0]])
-    mask, advantages = torch.tensor([[True, True, False], [True, False, False]]), float64([[1.0], [-1.0]])
-    logits, ids = torch.arange(24.0).view(2, 3, 4), torch.tensor([[0, 1, 2], [3, 0, 1]])
-    rewards, samples = float64([[0, 1, 0.5], [1, 1, 1]]), samples_of(*PAIRS)
-    return {
-        "group_advantages": [rewards],
-        "has_contrast": [rewards],
-        "token_logprobs": [logits, ids, 1.2],
-        "token_entropy": [logits, 1.2],
-        "answer_logprobs": [tiny_policy(), mini.make_batch(samples, "cpu"), 1.2, True],
-        "make_batch": [samples, "cpu"],
-        "split_microbatches": [samples, 12],
-        "policy_loss": [logp, old, advantages, mask, torch.tensor(3)],
-        "policy_loss: weights": [logp, old, advantages.expand(2, 3).clone(), mask.double(), 3],
-        "token_weights": [mask, 3, 2, "sample"],
-        "token_weights: float32": [mask.float(), 3, 2, "sample"],
-        **{f"kl_estimate: {kind}": [logp, old, kind] for kind in ("k1", "k2", "k3")},
-        "pass_at_k": [np.array([4, 5]), np.array([1, 2]), np.array([2, 3])],
-        "should_reset": [50, 0, [(10, 0.3), (20, 0.1)], mini.Config(reset_every=0, reset_on_stall=1)],
-        "should_reset: dynamics": [
-            *[50, 0, [(10, 0.3)], mini.Config(reset_every=0, reset_on_drop=0.1, reset_kl_above=0.1)],
-            [(step, 0.2, 0.5) for step in range(46, 51)],
-        ],
-        "batch_advantages": [[rewards[0], rewards[1]], [torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])]],
-        **{f"mismatch_weights: {kind}": [old, logp, kind, 0.5, 5.0] for kind in ("tis", "icepop")},
-    }
-
-
-@pytest.mark.parametrize("name", list(calls()))
-def test_inputs_are_unchanged(name):
-    """A deep copy taken before the call; and PyTorch's own count of writes to a tensor."""
-    function, args = getattr(mini, name.split(":")[0]), calls()[name]
-    before, versions = copy.deepcopy(args), [getattr(x, "_version", 0) for x in leaves(args)]
-    function(*args)
-    assert [getattr(x, "_version", 0) for x in leaves(args)] == versions
-    for old, new in zip(leaves(before), leaves(args), strict=True):
-        if isinstance(old, torch.nn.Module):
-            assert same(old.state_dict(), new.state_dict())
-        else:
-            assert np.array_equal(old, new)
-
-
-EXAMPLES = [
-    *("prorl_mini", "prorl_lab.board", "prorl_lab.errors", "prorl_lab.report", "prorl_lab.scoring.extract"),
-    *("prorl_scale.batch", "prorl_scale.health", "prorl_scale.mfu", "prorl_scale.plan", "prorl_scale.status"),
-]
-
-
-@pytest.mark.parametrize("module", EXAMPLES)
-def test_worked_examples_in_docstrings(module):
-    """What the docstrings print."""
-    failed, attempted = doctest.testmod(importlib.import_module(module))
-    assert attempted > 0
-    assert failed == 0
+def test_the_figure_of_the_kl_is_a_mean_over_tokens(level):
+    """Answers of one token and of three, k1 of 1 and 2: 7/4 a token at either level; the penalty weighs as asked."""
+    mask = torch.tensor([[True, False, False], [True, True, True]])
+    logp = float64([[-1.0] * 3, [-1.0] * 3])
+    ref = logp - float64([[1.0], [2.0]])
+    loss, sums, _ = penalized(logp, ref, mini.token_weights(mask, 4, 2, level).double(), 4, kl_kind="k1")
+    close(sums["kl"], 7 / 4)
+    close(loss, -1 + 0.5 * (7 / 4 if level == "token" else (1 + 2) / 2), rtol=1e-6)

@@ -273,7 +273,7 @@ def test_mini_s_checkpoint_keeps_the_task(folder, model, tmp_path, monkeypatch):
     task = tasks.MixtureTask(folder, seed=0, stop_ids=[1])
     monkeypatch.setattr(mini.tasks, "load_task", lambda config, stop_ids: task)
     settings = {"device": "cpu", "model": str(model), "task": "leg_counting"}
-    run = mini.start_run(mini.cli.resolve(mini.Config(**settings, out=str(tmp_path / "run"))))
+    run = mini.start_run(mini.settings.resolve(mini.Config(**settings, out=str(tmp_path / "run"))))
     mini.draw_prompts(run, 5)
     with run.folder:
         run.folder.save(run)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import prorl_mini as mini
-from prorl_lab import cli
+from prorl_lab import settings
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import RunFolder
 from prorl_scale import mfu, policy, train
@@ -214,9 +214,9 @@ def test_no_board_unless_asked(tmp_path):
 
 
 def test_missing_tensorboard(monkeypatch):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(settings.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="leave out --tensorboard"):
-        cli.resolve(mini.Config(device="cpu", tensorboard=True))
+        settings.resolve(mini.Config(device="cpu", tensorboard=True))
 
 
 # ------------------------------------------------------------------ memory of the head

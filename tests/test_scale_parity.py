@@ -12,6 +12,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import prorl_mini as mini
 import prorl_scale.train
+import prorl_v2 as v2
 from prorl_lab import laptop
 from prorl_scale import batch, policy
 from tests.launch import LIMIT, ROOT, torchrun
@@ -92,7 +93,7 @@ def through_mini(settings):
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    run = SimpleNamespace(config=config, policy=model, optimizer=optimizer, state=mini.State())
+    run = mini.Run(config, model, None, optimizer, None, None, None, None)
     scores = {id(s): (logp, entropy) for s, logp, entropy in mini.score_samples(model, samples, config, True)}
     kept = {}
 
@@ -304,15 +305,44 @@ def test_empty_micro_batch_gives_a_zero_gradient_to_every_weight():
 FORMULAS = {
     *("policy_loss", "penalized_loss", "kl_estimate", "token_logprobs", "token_entropy", "token_weights", "update_all"),
     *("group_advantages", "has_contrast", "reset_reference", "should_reset", "pass_at_k", "add_advantages"),
+    *("train_step", "batch_advantages", "brevity", "overlong_penalty", "shaped_reward", "mismatch_weights", "drifted"),
 }
 BANNED = {
     *("clamp", "clamp_", "clip", "minimum", "std", "var", "exp", "expm1", "log", "log_softmax", "softmax", "logsumexp"),
 }
 
 
-@pytest.mark.parametrize("name", ["policy_loss", "penalized_loss", "reset_reference", "should_reset", "collect_groups"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "train_step",
+            "collect_groups",
+            "update_all",
+            "policy_loss",
+            "penalized_loss",
+            "reset_reference",
+            "should_reset",
+        )
+    ],
+)
 def test_the_loop_uses_mini_s_own_functions(name):
     assert getattr(prorl_scale.train, name) is getattr(mini, name)
+
+
+def test_stages_that_differ_are_named_and_all_others_are_the_same():
+    """What a bigger machine does in another way, and what a later paper does: nothing beyond these lists."""
+    stages = {name for name in vars(mini.Run) if callable(getattr(mini.Run, name)) and not name.startswith("__")}
+    of_mini, of_v2, ours = (
+        {name: getattr(kind, name) for name in stages} for kind in (mini.Run, v2.Run, prorl_scale.train.Run)
+    )
+    assert {name for name in stages if of_v2[name] is not of_mini[name]} == {
+        *("advantages", "update", "reset_if_due", "validate", "end_step")
+    }
+    assert {name for name in stages if ours[name] is not of_v2[name]} == {
+        *("write", "advantages", "logprobs", "update", "validate", "end_step")
+    }
+    assert ours["validate"] is of_mini["validate"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "prorl_scale").glob("*.py")), ids=lambda p: p.name)

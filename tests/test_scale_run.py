@@ -264,7 +264,7 @@ def as_rank(monkeypatch):
         (["--dtype", "float64"], "vLLM does not compute in float64"),
         (["--dtype", "bfloat16"], "give --dtype float32"),
         (["--device", "cuda"], "no GPU found"),
-        (["--keep-checkpoints", "0"], "above 0"),
+        (["--keep-checkpoints", "0"], "give at least 1"),
         (["--answers-per-prompt", "1"], "at least 2"),
         (["--resume", "no/such/run"], "is not a run folder"),
     ],

@@ -119,7 +119,7 @@ def test_first_mini_batch_after_a_reset_has_a_kl_of_exactly_zero(run):  # noqa: 
         for sample in (s for group in groups for s in group):
             sample.old_logp = None
         train.add_logprobs(run, groups)
-        stats = train.update_all(run, groups, train.update)
+        stats = train.update_all(run, groups)
         assert (stats["kl_first"] == 0) == reset  # before it, the reference is another model
         assert stats["kl"] > 0
 
@@ -134,7 +134,7 @@ def test_reset_to_the_best_checkpoint(run):  # noqa: F811
             if score == 0.9:
                 best = weights(run)
             run.folder.save(run)
-            assert train.reset_if_due(run) == (run.state.step == 3)
+            assert run.reset_if_due() == (run.state.step == 3)
     now = torch.cat([p.full_tensor().flatten() for p in run.reference.parameters()])
     assert torch.equal(now, best)
     assert not torch.equal(weights(run), best)

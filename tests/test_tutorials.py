@@ -25,7 +25,7 @@ import prorl_scale.evaluate.__main__
 import prorl_scale.evaluate.sets
 import prorl_scale.recipes
 import prorl_scale.status
-from prorl_lab import cli, laptop
+from prorl_lab import cli, laptop, settings
 from prorl_scale.analysis.__main__ import Settings
 from tutorials import build, toolbox
 
@@ -212,7 +212,7 @@ def test_commands_parse(command):
         assert (options.module, options.training_script) == (True, "prorl_scale.train")
         prorl_scale.config.parse(prorl_scale.config.Config, options.training_script_args)
     elif args[0] == "prorl_mini.py" or args[:3] == ["-m", "pdb", "prorl_mini.py"]:
-        cli.resolve(cli.parse(mini.Config, args[args.index("prorl_mini.py") + 1 :]))
+        settings.resolve(cli.parse(mini.Config, args[args.index("prorl_mini.py") + 1 :]))
     elif args[:2] == ["-m", "pytest"]:
         check_pytest(args[2:])
     elif args[:2] == ["-m", "prorl_scale.analysis"]:
@@ -342,6 +342,6 @@ def test_launch_file_starts_what_exists():
         assert entry["cwd"] == "${workspaceFolder}"
         if "program" in entry:
             assert Path(entry["program"].replace("${workspaceFolder}", str(ROOT))) == ROOT / "prorl_mini.py"
-            cli.resolve(cli.parse(mini.Config, entry["args"]))
+            settings.resolve(cli.parse(mini.Config, entry["args"]))
         else:
             assert importlib.util.find_spec(entry["module"])

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 import prorl_mini as mini
-from prorl_lab import cli, laptop
+from prorl_lab import laptop, settings
 from prorl_lab.colours import BLUE, DARK, GREY, ORANGE, RED  # noqa: F401  the chapters draw with them
 from prorl_lab.run_folder import read_json, read_metrics
 
@@ -67,7 +67,7 @@ def save(figure: Any, name: str) -> None:
 
 def cli_default(name: str) -> Any:
     """A setting of `make mini`, filled in as the command line does."""
-    return getattr(cli.resolve(mini.Config(out="unused")), name)
+    return getattr(settings.resolve(mini.Config(out="unused")), name)
 
 
 def laptop_parameters() -> int:

@@ -1,0 +1,245 @@
+"""Settings: those of model, folder and machine, what a setting left open becomes, and which ones can't work."""
+
+import dataclasses
+import datetime
+import importlib.util
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+import torch
+
+from prorl_lab.errors import UserError
+
+# What a field left at None becomes.  The laptop's values were found by trial (results/), the others follow the paper
+# where it states them (learning rate, KL coefficient, 8k context) and one GPU where it does not.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "laptop": {
+        "task": "laptop",
+        "threads": 1,  # matrices this small run slower on two
+        "steps": 100,
+        "prompts_per_step": 32,
+        "max_new_tokens": 22,
+        "rollout_batch": 4096,
+        "microbatch_tokens": 4096,
+        "binary_reward": True,
+        "kl_coef": 1e-3,
+        "learning_rate": 5e-5,
+        "gradient_checkpointing": False,
+        "reset_every": 40,
+        "eval_every": 10,
+        "eval_prompts": 16,
+        "eval_temperature": 1.0,
+        "boundary_prompts": 48,
+        "boundary_answers": 64,
+    },
+    "model": {
+        "task": "leg_counting",
+        "threads": 0,  # torch's own choice
+        "steps": 500,
+        "prompts_per_step": 16,
+        "max_new_tokens": 1024,
+        "rollout_batch": 256,
+        "microbatch_tokens": 16384,
+        "binary_reward": False,
+        "kl_coef": 1e-4,
+        "learning_rate": 2e-6,
+        "gradient_checkpointing": True,
+        "reset_every": 200,
+        "eval_every": 25,
+        "eval_prompts": 16,
+        "eval_temperature": 0.6,
+        "boundary_prompts": 32,
+        "boundary_answers": 64,
+    },
+}
+
+
+@dataclass
+class Common:
+    """Settings of model, folder and machine, which `prorl_mini`, `prorl_v2` and `prorl_scale` share.
+
+    A subclass adds its own, and to the three names below what holds for them.
+    """
+
+    # Numbers that must be above 0.  All others must be finite and not negative.
+    POSITIVE: ClassVar[frozenset[str]] = frozenset((
+        *("save_every", "max_seconds", "steps", "prompts_per_step", "max_new_tokens", "max_prompt_tokens"),
+        *("rollout_batch", "max_rounds", "updates_per_step", "microbatch_tokens", "max_bad_steps", "eval_prompts"),
+        *("eval_answers", "boundary_answers", "temperature", "eval_temperature", "learning_rate", "grad_clip"),
+    ))  # fmt: skip
+    # Rules that watch the validation score.
+    NEED_VALIDATION: ClassVar[frozenset[str]] = frozenset(("reset_on_stall", "reset_on_drop"))
+    # What a resumed run may change: how long it goes on, what is watched, what the machine gives; not what it computes.
+    RESUMABLE: ClassVar[frozenset[str]] = frozenset(("steps", "max_seconds", "tensorboard", "break_lock"))
+
+    model: str = "laptop"  # "laptop", or a Hugging Face name or folder
+    # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer; in prorl_scale a prepared folder
+    task: str | None = None
+    out: str | None = None  # the run folder; default runs/<date>-mini
+    resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
+    break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
+    tensorboard: bool = False  # also write <run folder>/tensorboard
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32
+    threads: int | None = None  # of torch, on a CPU; 0: torch's own choice
+    base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
+    warm_up_steps: int = 450  # supervised steps of the laptop model; 0: random weights
+    max_seconds: float | None = None  # end training early, after this many seconds of steps
+    save_every: int = 20
+
+    def check(self) -> None:
+        """Raise UserError for settings that can't work, with what to do instead."""
+        check(self)
+
+
+# ---------------------------------------------------------------- before a run
+
+
+def resolve(config: Any) -> Any:
+    """Fill what was left open and check the rest; the input is not changed.  Raises UserError."""
+    config = dataclasses.replace(config)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no GPU found: run `make mini`, or pass --device cpu")
+    if config.device == "auto":
+        config.device = "cuda" if torch.cuda.is_available() and config.model != "laptop" else "cpu"
+    if config.dtype == "auto":
+        config.dtype = "bfloat16" if config.device == "cuda" else "float32"
+    for name, value in DEFAULTS["laptop" if config.model == "laptop" else "model"].items():
+        if getattr(config, name) is None:
+            setattr(config, name, value)
+    if config.out is None:
+        config.out = f"runs/{datetime.datetime.now():%Y-%m-%d-%H%M%S}-mini"
+    config.check()
+    config.threads = config.threads or torch.get_num_threads()
+    return config
+
+
+def check(config: Any) -> None:
+    """What has to hold of every program's settings.  Raises UserError."""
+    check_choices(config)
+    check_numbers(config)
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "TensorBoard is not installed: install the version in requirements-rewards.txt, or leave out --tensorboard"
+        )
+    if config.answers_per_prompt < 2:
+        raise UserError(
+            f"--answers-per-prompt {config.answers_per_prompt} leaves nothing to compare an answer with, so every "
+            "advantage is 0: give at least 2"
+        )
+    if config.eps_low >= 1:
+        raise UserError(
+            f"--eps-low {config.eps_low} lets a ratio fall to 0 or below: give less than 1 (the paper: 0.2)"
+        )
+    for name in sorted(config.NEED_VALIDATION):
+        if getattr(config, name) and not config.eval_every:
+            raise UserError(f"{flag(name)} needs validation, which --eval-every 0 turns off: set --eval-every")
+    if config.model != "laptop" and config.task == "laptop":
+        raise UserError(
+            "--task laptop speaks the 38 words of the laptop model only: give --model laptop, or another --task"
+        )
+    if config.model == "laptop" and config.task != "laptop":
+        raise UserError(
+            f"the laptop model knows 38 words and can't read {config.task!r}: give --model a Hugging Face model"
+        )
+
+
+def check_choices(config: Any) -> None:
+    """A setting with a list of words has one of them, also where no command line looked.  Raises UserError."""
+    for name, kind in get_type_hints(type(config)).items():
+        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
+            words = ", ".join(map(str, get_args(kind)))
+            raise UserError(f"{flag(name)} is one of {words}, not {getattr(config, name)!r}: give one of these")
+
+
+def check_numbers(config: Any) -> None:
+    """No number of any setting is NaN, infinite or negative, and those of `POSITIVE` are above 0.  Raises UserError.
+
+    A NaN passes every comparison that asks for something wrong, so it is refused before the rules that compare.
+    """
+    for field in dataclasses.fields(config):
+        positive = field.name in config.POSITIVE
+        for value in numbers(getattr(config, field.name)):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{flag(field.name)} must be a finite number, but is {value}: give another")
+            if positive and value <= 0 and isinstance(value, int):
+                raise UserError(f"{flag(field.name)} is {value}: give at least 1")
+            if positive and value <= 0:
+                raise UserError(f"{flag(field.name)} must be above 0, but is {value}: give another")
+            if value < 0:
+                raise UserError(f"{flag(field.name)} must not be negative, but is {value}: give at least 0")
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number in a setting, those in lists and dicts included; a truth value is none."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        yield from (number for item in value for number in numbers(item))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def flag(name: str) -> str:
+    """How a setting is called on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_eval_sets(config: Any, tiers: list[str]) -> None:
+    """Raise UserError where the validation blend names a set that the task does not have, or weighs none."""
+    unknown = sorted(set(config.eval_sets or ()) - set(tiers))
+    if unknown:
+        raise UserError(
+            f"--eval-sets names {', '.join(unknown)}, and the task has {', '.join(tiers)}: give some of those"
+        )
+    if config.eval_sets and not (min(config.eval_sets.values()) >= 0 and sum(config.eval_sets.values()) > 0):
+        raise UserError("--eval-sets needs weights of at least 0, one of them above: mend them")
+
+
+# ---------------------------------------------------------------- during a run
+
+
+def that_fits(prompt: list[int], model_config: Any, config: Any) -> list[int]:
+    """The prompt.  Raises UserError where it is longer than allowed, or with its answer than the model's context."""
+    context = getattr(model_config, "max_position_embeddings", None)
+    if config.max_prompt_tokens and len(prompt) > config.max_prompt_tokens:
+        raise UserError(
+            f"a prompt of {len(prompt)} tokens exceeds --max-prompt-tokens {config.max_prompt_tokens}: raise it, "
+            "or choose another task"
+        )
+    if context and len(prompt) + config.max_new_tokens > context:
+        raise UserError(
+            f"a prompt of {len(prompt)} tokens and an answer of {config.max_new_tokens} do not fit the model's context "
+            f"of {context}: lower --max-new-tokens, or choose another task"
+        )
+    return prompt
+
+
+def reason_to_leave(run: Any, asked: bool) -> BaseException | None:
+    """What to raise, once the state is saved, where a run gives up or was asked to stop; None: it goes on."""
+    if run.state.bad_steps >= run.config.max_bad_steps:
+        return UserError(explain_bad_steps(run))
+    return KeyboardInterrupt(str(run.folder.path)) if asked else None
+
+
+def check_contrast(run: Any) -> None:
+    """Raise UserError at the end of a run in which there was never anything to learn from."""
+    if not run.state.any_contrast:
+        raise UserError(explain_bad_steps(run))
+
+
+def explain_bad_steps(run: Any) -> str:
+    """Why a run gave up."""
+    if not run.state.any_contrast:
+        return (
+            "no group ever had contrast, so there was nothing to learn from: all answers to each prompt earned the "
+            "same; choose tasks that the model solves now and then, or raise --max-new-tokens "
+            f"(state saved in {run.folder.path})"
+        )
+    return (
+        f"{run.config.max_bad_steps} steps in a row had no contrast or a loss that is not finite: see metrics.jsonl, "
+        f"then lower --learning-rate or change the task (state saved in {run.folder.path})"
+    )
