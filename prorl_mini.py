@@ -659,7 +659,7 @@ def validate(run: Run) -> None:
 
 
 def measure_boundary(run: Run, name: str) -> None:
-    """pass@k by tier, once for each of base, middle and final; all three see the same prompts, and nothing is selected on them."""
+    """pass@k by tier, once for each of base, middle and final; all three see the same prompts, which nothing is selected on."""
     config = run.config
     if config.boundary_prompts == 0 or name in run.state.boundary:
         return
