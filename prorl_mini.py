@@ -659,7 +659,7 @@ def validate(run: Run) -> None:
 
 
 def measure_boundary(run: Run, name: str) -> None:
-    """pass@k by tier, once for each of base, middle and final; all three see the same prompts, which nothing is selected on."""
+    """pass@k by tier, once for each of base, middle and final, on the same prompts; nothing is selected on those."""
     config = run.config
     if config.boundary_prompts == 0 or name in run.state.boundary:
         return

@@ -73,7 +73,10 @@ class RunFolder:
         write_json(self.path / "config.json", {**stored, "settings": to_store(config)})
 
     def __enter__(self) -> "RunFolder":
-        self.file = self.metrics_path.open("ab", buffering=0)
+        try:
+            self.file = self.metrics_path.open("ab", buffering=0)
+        except OSError as error:
+            raise cannot_write(self.metrics_path, error) from error
         if self.tensorboard:  # by now a resumed run's metrics have been cut back to the checkpoint
             logged = read_metrics(self.metrics_path)
             last_step = max((row["step"] for row in logged), default=None)
@@ -208,7 +211,7 @@ class RunFolder:
                 return torch.load(path, map_location="cpu", weights_only=True)
             except READ_ERRORS as error:
                 aside = path.with_suffix(".damaged")
-                path.replace(aside)
+                path.replace(aside)  # as it is: nothing is deleted
                 self.say(
                     f"{path} is damaged ({getattr(error, 'strerror', None) or first_line(error)}): set aside as "
                     f"{aside.name}, and going on from the state before it if that is whole"
@@ -259,8 +262,12 @@ class RunFolder:
             made["boundary.png"] = functools.partial(report.draw_boundary, tiers)
         for name, draw in made.items():
             unfinished = self.path / f"unfinished-{name}"
-            draw(unfinished)
-            unfinished.replace(self.path / name)
+            try:
+                draw(unfinished)
+                unfinished.replace(self.path / name)
+            except OSError as error:
+                unfinished.unlink(missing_ok=True)
+                raise cannot_write(self.path / name, error) from error
         self.say(report.table(tiers))
         self.say("\n".join(f"figure: {self.path / name}" for name in made))
         self.lock.release()

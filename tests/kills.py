@@ -9,7 +9,6 @@ Each prints one JSON line per kill and ends with exit code 1 where a run that we
 children are forks, so that each starts in milliseconds with everything imported.
 """
 
-import builtins
 import contextlib
 import io
 import json
@@ -21,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,11 @@ def in_child(work: Callable[[], int], seconds: float | None = None) -> int:
     """Run `work` in a fork, killed after so many seconds if it still runs -> its exit code, negative for a signal."""
     child = os.fork()
     if child == 0:
-        with contextlib.suppress(BaseException):
+        try:
             os._exit(work())
-        os._exit(70)
+        except BaseException:  # noqa: BLE001  a child must not go on as its parent
+            traceback.print_exc()
+            os._exit(70)
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
@@ -148,7 +150,7 @@ def command(*args: Any, err: io.StringIO | None = None) -> int:
 
 
 def go_on(out: Path, base: Path) -> int:
-    """What an operator does with what a kill left: --resume where there is a run, the first command where there is none."""
+    """What an operator does with what a kill left: --resume a run, or the same again where there is none."""
     args = ["--resume", out] if (out / "config.json").exists() else [*ARGS, "--base-cache", base, "--out", out]
     return command(*args)
 
@@ -206,10 +208,10 @@ def said(moment: Any, problem: str | None, **more: Any) -> bool:
     return problem is None
 
 
-def every(out: Path, step: int = 1) -> bool:
+def every(out: Path, step: int = 1, first: int = 1) -> bool:
     """A kill at every `step`-th moment."""
     base, expected, _ = prepare(out)
-    good, moment = True, 1
+    good, moment = True, first
     while True:
         here = out / str(moment)
 
@@ -227,20 +229,19 @@ def every(out: Path, step: int = 1) -> bool:
         moment += step
 
 
-def full(out: Path, step: int = 1) -> bool:
+def full(out: Path, step: int = 1, first: int = 1) -> bool:
     """A full disk at every `step`-th write: one sentence, nothing half-written, and it goes on once there is space."""
     base, expected, _ = prepare(out)
-    good, moment = True, 1
+    good, moment = True, first
     while True:
         here, told = out / str(moment), out / f"{moment}.txt"
 
         def until_full(here: Path = here, moment: int = moment, told: Path = told) -> int:
-            err = io.StringIO()
-            file = builtins.open(told, "w")
-            full_at(moment)
-            code = command(*ARGS, "--base-cache", base, "--out", here, err=err)
-            file.write(err.getvalue())
-            file.close()
+            with open(told, "w") as file:
+                full_at(moment)
+                err = io.StringIO()
+                code = command(*ARGS, "--base-cache", base, "--out", here, err=err)
+                file.write(err.getvalue())
             return code
 
         code = in_child(until_full)
