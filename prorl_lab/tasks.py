@@ -266,6 +266,8 @@ def read_questions(path: Path) -> list[dict[str, str]]:
             raise UserError(
                 f'{path}, line {number} is not an object with "question" and "answer" ({error!r}): mend or remove it'
             ) from error
+    if len(rows) < 2:
+        raise UserError(f"{path} holds {len(rows)} problems: at least 2 are needed, one of them to hold out")
     return rows
 
 
