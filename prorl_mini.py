@@ -165,7 +165,7 @@ def rollout(
     writing = torch.arange(len(answers), device=policy.device)  # the answers that are not finished yet
     stop = torch.tensor(stop_ids, device=policy.device)
     for length in range(1, max_new_tokens + 1):
-        logits = policy.get_output_embeddings()(hidden).float()  # (rows, V)
+        logits = models.logits(policy, hidden).float()  # (rows, V)
         token = torch.multinomial(F.softmax(logits / temperature, -1), 1, generator=generator)  # (rows, 1)
         for row, value in zip(writing.tolist(), token[:, 0].tolist(), strict=True):
             answers[row].append(value)
@@ -211,11 +211,10 @@ def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, g
 
 def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[list[int]]]) -> list[list[float]]:
     """Verify every answer: P problems, P x G answers -> P x G raw rewards in [0, 1]."""
-    decode = run.tokenizer.decode
     flat = [
-        (problem, decode(answer, skip_special_tokens=True))
+        (problem, text)
         for problem, group in zip(problems, answers, strict=True)
-        for answer in group
+        for text in tasks.responses(run.tokenizer, problem, group, run.task.stop_ids)
     ]
     scores = iter(run.task.score(flat))
     return [[next(scores) for _ in group] for group in answers]
@@ -379,14 +378,13 @@ def answer_logprobs(model: Any, batch: Batch, temperature: float, with_entropy: 
     applied to the N answer tokens only, in chunks whose logits are recomputed in the backward pass.
     """
     before, target = hidden_before_answers(model, batch)[batch.mask], batch.answers[batch.mask]  # (N, D), (N,)
-    head = model.get_output_embeddings()
 
     def score(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(h).to(torch.promote_types(h.dtype, torch.float32))  # never a softmax in bfloat16
+        logits = models.logits(model, h).to(torch.promote_types(h.dtype, torch.float32))  # never a softmax in bfloat16
         entropy = token_entropy(logits.detach(), temperature) if with_entropy else torch.zeros_like(logits[:, 0])
         return token_logprobs(logits[None], t[None], temperature)[0], entropy
 
-    chunk = max(256, 2**26 // head.weight.shape[0])  # about 256 MB of float32 logits
+    chunk = max(256, 2**26 // len(model.get_output_embeddings().weight))  # about 256 MB of float32 logits
     parts = [
         checkpoint(score, h, t, use_reentrant=False) if torch.is_grad_enabled() and len(target) > chunk else score(h, t)
         for h, t in zip(before.split(chunk), target.split(chunk), strict=True)

@@ -81,6 +81,8 @@ class Common:
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
     tensorboard: bool = False  # also write <run folder>/tensorboard
+    # NAME=VALUE for the chat template, where it has such a switch: enable_thinking=false, reasoning_effort=low
+    chat_template_kwargs: list[str] = dataclasses.field(default_factory=list)
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32

@@ -6,7 +6,6 @@ is selected on.  No question is in two of them.
 """
 
 import contextlib
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any, Protocol
 
 import reasoning_gym
 
-from prorl_lab import laptop
+from prorl_lab import laptop, rows
 from prorl_lab.errors import UserError
 from prorl_lab.puzzles import RENAMED, Puzzles
+from prorl_lab.scoring.extract import after_think, open_thought
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
 
 PURPOSES = {"validation": "validation", "held-out": "the boundary"}
@@ -34,10 +34,44 @@ class Problem:
 
 def prompt_ids(tokenizer: Any, prompt: str | list[dict[str, str]]) -> list[int]:
     """Token ids of a prompt: a chat (text is a user's turn) where the tokenizer has a template, else plain text."""
-    chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    if tokenizer.chat_template is None:
-        return tokenizer("\n".join(message["content"] for message in chat))["input_ids"]
-    return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+    chat = as_chat(prompt)
+    if tokenizer.chat_template is not None:
+        return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+    text = "\n".join(message["content"] for message in chat)
+    ids, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
+    # Some tokenizers close every text with EOS, and a model that is shown the end has nothing left to say.
+    before = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
+    return ids[: before + len(bare)]
+
+
+def as_chat(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+MARK = "prorl-end-of-message"  # no template changes such a word
+
+
+def responses(tokenizer: Any, problem: Any, answers: list[list[int]], stop_ids: list[int]) -> list[str]:
+    """What is scored: the texts of a problem's answers, each after the tag of the thought that its prompt left open.
+
+    A template that ends the prompt with `<think>` leaves no tag in an answer that is cut off amid its thought, and all
+    of it would be scored.  Special tokens stay, since such tags and `<answer>` may be among them; what ends or pads a
+    text goes.
+    """
+    silent = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, *stop_ids}
+    thought = "" if tokenizer.chat_template is None else opened_thought(tokenizer, problem.prompt)
+    return [thought + tokenizer.decode([i for i in ids if i not in silent]) for ids in answers]
+
+
+def opened_thought(tokenizer: Any, prompt: str | list[dict[str, str]]) -> str:
+    """The tag of the thought that the chat template leaves open before the answer; empty if it opens none.
+
+    Only what the template writes behind the last message counts, not a tag that someone asks about.
+    """
+    *before, last = as_chat(prompt)
+    marked = [*before, {**last, "content": last["content"] + MARK}]
+    text = tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
+    return open_thought(text.rpartition(MARK)[2])
 
 
 class Task(Protocol):
@@ -146,7 +180,7 @@ class LaptopTask:
 
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         # This scorer splits and compares strings; it never evaluates text, so it may run in our own process.
-        return [self._score_one(problem, text.split()) for problem, text in answers]
+        return [self._score_one(problem, after_think(text).split()) for problem, text in answers]
 
     def _score_one(self, problem: Problem, words: list[str]) -> float:
         """Reasoning Gym's score, but 0 for an answer of another length: 0.1.25 pays 1.0 for a sorted list with any
@@ -210,21 +244,21 @@ class JsonLinesTask:
     def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None):
         self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, [path.stem]
         read = read_questions(path)
-        rows = list({" ".join(row["question"].split()).casefold(): row for row in reversed(read)}.values())[::-1]
-        if len(rows) < len(read):
-            print(f"{path}: {len(read) - len(rows)} rows ask what an earlier one asks, and are left out", flush=True)
-        if len(rows) < 3:
+        found = list({" ".join(row["question"].split()).casefold(): row for row in reversed(read)}.values())[::-1]
+        if len(found) < len(read):
+            print(f"{path}: {len(read) - len(found)} rows ask what an earlier one asks, and are left out", flush=True)
+        if len(found) < 3:
             raise UserError(
-                f"{path} holds {len(rows)} different questions: at least 3 are needed, to train on, to validate on and "
-                "to hold out"
+                f"{path} holds {len(found)} different questions: at least 3 are needed, to train on, to validate on "
+                "and to hold out"
             )
-        random.Random(seed).shuffle(rows)
-        held_out = max(1, len(rows) // 10, min(32, len(rows) // 3))
+        random.Random(seed).shuffle(found)
+        held_out = max(1, len(found) // 10, min(32, len(found) // 3))
         validation = max(1, held_out // 2)
         self.rows = {
-            "train": rows[: -held_out - validation],
-            "validation": rows[-held_out - validation : -held_out],
-            "held-out": rows[-held_out:],
+            "train": found[: -held_out - validation],
+            "validation": found[-held_out - validation : -held_out],
+            "held-out": found[-held_out:],
         }
         self._order: tuple[int, list[int]] = (-1, [])  # (epoch, order of its rows)
 
@@ -250,25 +284,27 @@ class JsonLinesTask:
 
 
 def read_questions(path: Path) -> list[dict[str, str]]:
-    """Question/answer pairs of a JSON-lines file.  Raises UserError that names the first broken line."""
-    rows = []
+    """Question/answer pairs of a JSON-lines file, as text.  Raises UserError that names the first line without both."""
+    found = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:
+            for number, row in rows.json_lines(lines, path):
+                missing = [name for name in ("question", "answer") if not isinstance(row, dict) or name not in row]
+                if missing:
+                    raise UserError(
+                        f'{path}, line {number} is not an object with "question" and "answer" ({missing[0]!r} is '
+                        "missing): mend or remove it"
+                    )
+                question, answer = rows.text_of(row["question"]), rows.answer_of(row["answer"])
+                if question is None or answer is None:
+                    what = "question" if question is None else "answer"
+                    raise UserError(f"{path}, line {number} has no {what} ({row[what]!r}): mend or remove it")
+                found.append({"question": question, "answer": answer})
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            rows.append({"question": str(row["question"]), "answer": str(row["answer"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f'{path}, line {number} is not an object with "question" and "answer" ({error!r}): mend or remove it'
-            ) from error
-    if len(rows) < 2:
-        raise UserError(f"{path} holds {len(rows)} problems: at least 2 are needed, one of them to hold out")
-    return rows
+    if len(found) < 2:
+        raise UserError(f"{path} holds {len(found)} problems: at least 2 are needed, one of them to hold out")
+    return found
 
 
 def load_task(config: Any, stop_ids: list[int], sandboxed: bool = False) -> Task:

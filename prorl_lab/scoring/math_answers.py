@@ -1,191 +1,123 @@
-r"""Math and STEM: is the last \boxed answer the reference's?
+r"""Math and STEM: is the last \boxed answer the reference's?  The doors; what is equal is told in `answers`.
 
-Accepted by either of two checks, as in the paper: our own, in the manner of DeepScaleR (normalise both texts, compare
-them, else compare what they are worth), or math-verify.  Runs in a worker: math-verify's own alarm is off, because it
-can't interrupt one long operation on large integers and would report a timeout as a wrong answer.
+    1. extract   the last \boxed{...} behind the thought; as many last ones as the reference has members
+    2. read      both texts into typed values (`answers.reader`)
+    3. compare   by kind (`answers.compare`), which names the rule that decided
+
+Nothing is evaluated as code, and no step needs more than milliseconds or a bounded number of digits, whatever the text.
 """
 
-import functools
 import re
 
-import sympy
-from math_verify import parse, verify
+from prorl_lab.scoring.extract import after_think, all_boxed, last_boxed
 
-from prorl_lab.scoring.extract import after_think, foreign_digits, last_boxed
+from .answers import compare, marks, reader
+from .answers.values import Many, Text, Value
 
-from . import expressions
+MAX_ANSWER = 500  # characters; longer ones only serve to slow a reader down
+STEM_TOLERANCE = float(compare.TOLERANCE)
+_CHOICE = re.compile(r"[(\[]?\s*([A-J])\s*[)\]]?(?:\s*[.:)].*)?", re.DOTALL)
+_SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|\b(?:or|and|,|/|&)\s*([A-J])\b")
+_STYLES = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|bf|rm|boldsymbol)\b\s*|[{}$]|\\[ ,;!]|~"
+)
 
-MAX_ANSWER = 500  # characters; longer ones only serve to slow a parser down
-_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz") | {"pi"}
-_FUNCTIONS = frozenset({"sqrt"})
-_CHOICE = re.compile(r"\(?([A-J])\)?(?:[.:)].*)?", re.DOTALL)
-_DECIMAL = re.compile(r"[+-]?[0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?")
-STEM_TOLERANCE = 1e-2  # relative, between decimals: STEM references are rounded results
-
-
-def score_math(response: str, reference: dict) -> tuple[float, str]:
-    r"""1 if the last \boxed answer after </think> equals `reference["answer"]`, else 0; and a status."""
-    answer = _boxed(response)
-    if answer is None:
-        return 0.0, "format"
-    return _verdict(same_answer(answer, gold(reference)))
+Scored = tuple[float, str, str]  # score, status, the rule that decided
 
 
-def score_stem(response: str, reference: dict) -> tuple[float, str]:
-    """As `score_math`, but a reference of one letter is a choice, and decimals agree within `STEM_TOLERANCE`."""
-    answer, expected = _boxed(response), gold(reference)
-    if answer is None:
-        return 0.0, "format"
-    if choice := _choice(expected):
-        return _verdict(_choice(answer) == choice)
-    return _verdict(_close(answer, expected) or same_answer(_scientific(answer), _scientific(expected)))
+def score_math(response: str, reference: dict) -> Scored:
+    r"""1 if the last \boxed answer after </think> equals `reference["answer"]`, else 0; a status; and the rule.
 
+    A reference may be a list of alternatives, of which one must be met.
 
-def gold(reference: dict) -> str:
-    """The reference's answer without the box or the dollars that some data puts around it."""
-    answer = str(reference["answer"]).strip()
-    return (last_boxed(answer) or answer).strip("$ ")
-
-
-def _boxed(response: str) -> str | None:
-    answer = last_boxed(after_think(response))
-    return None if not answer or len(answer) > MAX_ANSWER or foreign_digits(answer) else answer
-
-
-def _verdict(right: bool) -> tuple[float, str]:
-    return (1.0, "ok") if right else (0.0, "wrong")
-
-
-def same_answer(answer: str, expected: str) -> bool:
-    """Whether two LaTeX answers say the same.  The order matters: math-verify is not symmetric."""
-    ours, theirs = normalise(answer), normalise(expected)
-    if not theirs:
-        return False
-    if ours == theirs or _same_parts(ours, theirs):
-        return True
-    return verify(_parsed_gold(expected), _parsed(answer), timeout_seconds=None)
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed_gold(text: str) -> list:
-    return _parsed(text)
-
-
-def _parsed(text: str) -> list:
-    # Without a box around it, a fifth of MATH's references are lost on the parser.
-    return parse(f"\\boxed{{{text}}}", parsing_timeout=None)
-
-
-# --- our own check
-
-
-def normalise(text: str) -> str:
-    r"""LaTeX without what does not change an answer: spaces, \left, units in \text, a leading `x =`, ...
-
-    >>> normalise(r"x = \dfrac12\text{ cm}"), normalise(r"\$1,000"), normalise(r"50\%")
-    ('\\frac{1}{2}', '1000', '50')
+    >>> score_math(r"so \boxed{\frac{2}{4}}", {"answer": "0.5"})
+    (1.0, 'ok', 'values')
+    >>> score_math(r"so \boxed{r-R}", {"answer": "R-r"})
+    (0.0, 'wrong', 'values differ')
     """
-    text = re.sub(r"\\(?:left|right|displaystyle|,|!|;|:|quad| )|~", "", text)
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    whole = re.fullmatch(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}", text.strip())
-    text = whole[1] if whole else re.sub(r"\\(?:text|mathrm|mbox)\{[^{}]*\}", "", text)
-    text = re.sub(r"\^\{?\\circ\}?|\\?%|\\?\$|\s", "", text).rstrip(".")
-    text = re.sub(r"^[A-Za-z]=", "", text)
-    text = re.sub(r"\\frac([0-9])([0-9])", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\sqrt([0-9a-z])", r"\\sqrt{\1}", text)
-    return text.replace(",", "") if re.fullmatch(r"-?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?", text) else text
+    return _score(response, reference, stem=False)
 
 
-def _same_parts(ours: str, theirs: str) -> bool:
-    """Whether two tuples, intervals or single values are worth the same, part by part and with the same brackets."""
-    brackets = "()[]"
-    if theirs[0] in brackets and theirs[-1] in brackets and "," in theirs:
-        if not ours or ours[0] != theirs[0] or ours[-1] != theirs[-1]:
-            return False
-        ours, theirs = ours[1:-1], theirs[1:-1]
-        pairs = list(zip(ours.split(","), theirs.split(","), strict=False))
-        return ours.count(",") == theirs.count(",") and all(a == b or _same_worth(a, b) for a, b in pairs)
-    return _same_worth(ours, theirs)
+def score_stem(response: str, reference: dict) -> Scored:
+    """As `score_math`, but symbols are positive, and decimals agree within `STEM_TOLERANCE`."""
+    return _score(response, reference, stem=True)
 
 
-def _same_worth(ours: str, theirs: str) -> bool:
-    try:
-        difference = _to_sympy(ours) - _to_sympy(theirs)
-    except expressions.NotAnExpression:
-        return False
-    return bool(sympy.simplify(difference) == 0)
+def _score(response: str, reference: dict, stem: bool) -> Scored:
+    answers = reference["answer"]
+    golds = [gold_text(answer) for answer in (answers if isinstance(answers, list) else [answers])]
+    boxes = all_boxed(after_think(response))
+    if not boxes or not 0 < len(boxes[-1]) <= MAX_ANSWER:
+        return 0.0, "format", "no box" if not boxes else "an empty box" if not boxes[-1] else "a box too long"
+    if foreign_digits(boxes[-1]):
+        return 0.0, "format", "digits of another script"
+    if not any(golds):
+        return 0.0, "error", "the reference is empty"
+    rule = ""
+    for gold in golds:
+        right, rule = judge(gold, boxes, stem)
+        if right:
+            return 1.0, "ok", rule
+    return 0.0, "wrong", rule
 
 
-@functools.lru_cache(maxsize=4096)
-def _to_sympy(latex: str) -> sympy.Expr:
-    r"""The value of fractions, roots, powers and sums in LaTeX.  Raises NotAnExpression for anything else."""
-    text = latex
-    for _ in range(10):  # from the inside out; deeper nesting is left to math-verify
-        text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))", text)
-        text = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", text)
-        text = re.sub(r"\^\{([^{}]*)\}", r"^(\1)", text)
-    text = re.sub(r"\\(?:cdot|times)", "*", text).replace("\\pi", " pi ").replace("^", "**")
-    text = re.sub(r"(?<=[0-9)])\s*(?=[a-z(])", "*", text)  # 2x, 3(x+1), 2 pi
-    tree = expressions.parse(text, _NAMES, _FUNCTIONS)
-    return _build(tree)
+def gold_text(answer: object) -> str:
+    r"""The reference's answer without the boxes or dollars that some data puts around it; several boxes are a list."""
+    text = str(answer).strip()
+    boxes = list(dict.fromkeys(box for box in all_boxed(text) if box))
+    return ", ".join(boxes) if boxes else text
 
 
-def _build(node: expressions.ast.expr) -> sympy.Expr:
-    """A checked tree as sympy's own objects."""
-    ast = expressions.ast
-    match node:
-        case ast.Constant(value=number):
-            return sympy.Rational(str(number))
-        case ast.Name(id="pi"):
-            return sympy.pi
-        case ast.Name(id=name):
-            return sympy.Symbol(name)
-        case ast.UnaryOp(op=sign, operand=operand):
-            return -_build(operand) if isinstance(sign, ast.USub) else _build(operand)
-        case ast.Call(args=[argument]):
-            return sympy.sqrt(_build(argument))
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _build(left), _build(right)
-            match op:
-                case ast.Add():
-                    return a + b
-                case ast.Sub():
-                    return a - b
-                case ast.Mult():
-                    return a * b
-                case ast.Div():
-                    return a / b
-                case ast.Pow():
-                    return a**b
-    raise expressions.NotAnExpression(type(node).__name__)
+def judge(gold: str, boxes: list[str], stem: bool) -> tuple[bool, str]:
+    """Whether the last box is right, or the last ones where the reference has several members; and the rule."""
+    if letter := choice(gold):
+        return choice(boxes[-1]) == letter, "choice"
+    expected = reader.read(gold, gold=True)
+    right, rule = compare.same(expected, reader.read(boxes[-1]), stem)
+    members = len(expected.items) if isinstance(expected, Many) else 1
+    if not right and 1 < members <= len(boxes):
+        joined = ", ".join(boxes[-members:])
+        if len(joined) <= MAX_ANSWER and not foreign_digits(joined):
+            several, last = compare.same(expected, reader.read(joined), stem)
+            if several:
+                return True, f"{last} (several boxes)"
+    return right, rule
 
 
-# --- STEM
+def choice(text: str) -> str | None:
+    r"""The letter of a multiple-choice answer: C, (C), [C], \text{C}, "C. 5 m", "Answer: C"; None if it names two.
+
+    >>> choice(r"\textbf{(C)}\ 5"), choice("C. 5 m"), choice("(A) or (B)"), choice("CD")
+    ('C', 'C', None, None)
+    """
+    plain = marks.lead(_STYLES.sub(" ", text)).strip().rstrip(".")
+    found = _CHOICE.fullmatch(re.sub(r"^\(\s*([A-J])\s*\)\s*(?=[^\s.:)])", r"\1. ", plain))
+    if not found:
+        return None
+    others = {letter for match in _SECOND_CHOICE.findall(plain[found.end(1) :]) for letter in match if letter}
+    return found[1] if others <= {found[1]} else None
 
 
-def _choice(text: str) -> str | None:
-    r"""The letter of a multiple-choice answer: C, (C), \text{C}, "C. 5 m"."""
-    found = _CHOICE.fullmatch(re.sub(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}", r"\1", text).strip())
-    return found[1] if found else None
+def foreign_digits(text: str) -> bool:
+    """Whether there are decimal digits beyond 0 to 9: Python reads a dozen scripts as numbers, the task means one."""
+    return not text.isascii() and any(c.isdecimal() and not c.isascii() for c in text)
 
 
-def _scientific(text: str) -> str:
-    r"""8.7e8 as 8.7\times10^{8}, which math-verify reads."""
-    return re.sub(r"([0-9])[eE]([+-]?[0-9]+)", r"\1\\times10^{\2}", text)
+def explain(gold: str, answer: str, stem: bool = False) -> dict[str, str]:
+    """What `python -m prorl_scale.rewards check` prints: the value read from each side, the rule and the verdict."""
+    score, status, rule = _score(answer if "\\boxed" in answer else f"\\boxed{{{answer}}}", {"answer": gold}, stem)
+    ours = last_boxed(answer) or answer
+    return {
+        "reference": _shown(gold_text(gold), True),
+        "answer": _shown(ours, False),
+        "rule": rule,
+        "verdict": f"{score:g} ({status})",
+    }
 
 
-def _close(answer: str, expected: str) -> bool:
-    """Whether both are numbers, one of them a decimal, and within the tolerance.  Integers must agree exactly."""
-    ours, theirs = _number(answer), _number(expected)
-    if ours is None or theirs is None or ("." not in expected and "e" not in _plain(expected)):
-        return False
-    return abs(ours - theirs) <= STEM_TOLERANCE * abs(theirs)
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"(?:\\times|\\cdot)10\^\{?([+-]?[0-9]+)\}?", r"e\1", normalise(text)).lower()
-
-
-def _number(text: str) -> float | None:
-    plain = _plain(text)
-    return float(plain) if _DECIMAL.fullmatch(plain) else None
+def _shown(text: str, gold: bool) -> str:
+    value: Value = reader.read(text, gold=gold)
+    letter = choice(text)
+    if letter:
+        return f"choice: {letter}"
+    return f"text: {value.text!r} ({value.why})" if isinstance(value, Text) else str(value)

@@ -1,6 +1,7 @@
 """`python -m prorl_scale.data prepare --out DIR`: build the training mixture."""
 
 import sys
+from typing import Any
 
 import tyro
 
@@ -20,10 +21,19 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: can't write to {config.out} ({error.strerror}): choose another --out, or free some space")
+    print(closing_table(manifest))
+    print(f"three examples of each reason: {config.out / 'dropped'}; the rest: {config.out / 'manifest.json'}")
+
+
+def closing_table(manifest: dict[str, Any]) -> str:
+    """Rows by domain, and below each why others were dropped and what was counted in those kept."""
+    lines = [f"{'':40} {'train':>9} {'validation':>10} {'dropped':>9}"]
     for domain, rows in manifest["rows"].items():
-        dropped = sum(manifest["dropped"].get(domain, {}).values())
-        print(f"{domain:12} {rows['train']:7} train {rows['validation']:6} validation {dropped:7} dropped")
-    print(f"what was dropped and why: {config.out / 'manifest.json'}")
+        dropped = manifest["dropped"].get(domain, {})
+        lines.append(f"{domain:40} {rows['train']:9,} {rows['validation']:10,} {sum(dropped.values()):9,}")
+        lines += [f"  {reason:59} {count:9,}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1])]
+        lines += [f"  kept: {name:53} {count:9,}" for name, count in manifest["noted"].get(domain, {}).items()]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,88 @@
-"""Find training prompts that share a long run of words with an evaluation set."""
+"""Find training prompts that an evaluation set holds: the same text in whatever layout, or a long run of its words."""
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+from prorl_lab import rows
 from prorl_lab.errors import UserError
 
+from . import files
+
 WORDS = 13  # a run this long in common is no coincidence; a shorter text must be the same as a whole
-_FIELDS = ("problem", "question", "prompt", "Question")
+FIELDS = ("problem", "question", "prompt", "Question", "question_content", "input", "text")
+_COMMANDS = r"left|right|displaystyle|limits|nolimits|quad|qquad|text\w*|mathrm|mathbf|mathit|mbox|emph|bf|rm|it"
+_LAYOUT = re.compile(rf"\\(?:(?:{_COMMANDS})(?![a-z])|[,;:!()\[\] ])|\*\*|[$~`_]|</?[a-z]+>|[\s\u200b\ufeff]")
+
+
+class Overlap(NamedTuple):
+    """What a training prompt shares with an evaluation set."""
+
+    evaluation: str
+    how: str  # "the same text", "the same text in another layout", "13 words in a row"
+    words: str
+
+
+def plain(text: str) -> str:
+    r"""A text without what only lays it out: white space, case, dollars, bold, spacing commands, the last full stop.
+
+    Signs, brackets and decimal points stay, since problems differ by them.
+
+    >>> plain(r"How many of  40 tiles are $\textbf{red}$?") == plain("how many of 40 tiles are red?"), plain("1.5")
+    (True, '1.5')
+    """
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox|emph)\s*\{([^{}]*)\}", r"\1", text)
+    text = _LAYOUT.sub("", text).casefold()
+    return re.sub(r"\{([^{}\\])\}", r"\1", text).rstrip(".")
 
 
 def evaluation_texts(path: Path) -> list[str]:
-    """The questions of a .json (a list) or .jsonl file of objects.  Raises UserError where none can be found."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't read {path} ({error}): give --evaluation .json or .jsonl files") from error
-    found = [next((row[field] for field in _FIELDS if isinstance(row.get(field), str)), None) for row in rows]
+    """The questions of a data file or folder, in any form that `files.read` takes.
+
+    Raises UserError where it can't be read, or a record has no question.
+    """
+    found = [_question(record) for record in files.read(path)]
     if not found or None in found:
-        raise UserError(f"{path}: every object of an --evaluation file needs one of the fields {', '.join(_FIELDS)}")
+        raise UserError(f"{path}: every object of an --evaluation file needs one of the fields {', '.join(FIELDS)}")
     return found
 
 
+def _question(record: dict) -> str | None:
+    for field in FIELDS:
+        value = record.get(field)
+        if isinstance(value, list):  # a chat
+            value = next(
+                (m.get("content") for m in reversed(value) if isinstance(m, dict) and m.get("role") == "user"), None
+            )
+        if text := rows.text_of(value):
+            return text
+    return None
+
+
 class Index:
-    """The runs of words of some evaluation questions."""
+    """The texts of some evaluation questions, and their runs of words."""
 
     def __init__(self, questions: Iterable[tuple[str, str]]):
         """Of (name of the set, question) pairs."""
+        questions = list(questions)
+        self.texts = {plain(question): (name, question) for name, question in questions}
         self.runs = {run: name for name, question in questions for run in _runs(question)}
 
-    def match(self, text: str) -> tuple[str, str] | None:
-        """The evaluation set that a text shares a run of words with, and the run; None if there is none."""
-        return next(((self.runs[run], run) for run in _runs(text) if run in self.runs), None)
+    def match(self, text: str, runs: bool = True) -> Overlap | None:
+        """What a text shares with an evaluation set, the closest first; None if it shares nothing.
+
+        runs: whether a run of words counts.  The questions of one kind of puzzle all share their instructions.
+        """
+        if not text.strip():
+            return None
+        if same := self.texts.get(plain(text)):
+            name, question = same
+            how = "the same text" if question.strip() == text.strip() else "the same text in another layout"
+            return Overlap(name, how, " ".join(text.split()[:WORDS]))
+        found = (run for run in _runs(text) if run in self.runs) if runs and self.runs else ()
+        return next((Overlap(self.runs[run], f"{WORDS} words in a row", run) for run in found), None)
 
 
 def _runs(text: str) -> list[str]:

@@ -20,10 +20,14 @@ import pyarrow.parquet as parquet
 from tqdm import tqdm
 
 from prorl_lab.errors import UserError
-from prorl_scale.rewards import Pool
+from prorl_scale.rewards import Pool, Verdict
 
-from .contamination import Index, evaluation_texts
-from .sources import SOURCES, TASKS, Dropped, Row, puzzles, question, records, row
+from . import judge
+from .contamination import Index, evaluation_texts, plain
+from .sources import SOURCES, TASKS, Check, Dropped, Row, puzzles, records, row
+
+FORM = 2  # of rows and of what judges them: higher than that of a part on disk, the part is made again
+EXAMPLES = 3  # of each reason, written beside the manifest for a person to look at
 
 RECIPES: dict[str, dict[str, dict[str, int]]] = {  # rows by split and domain
     "prorl-1.5b": {
@@ -56,6 +60,7 @@ class Prepare:
     source: list[str] = field(default_factory=list)  # NAME=PATH of files already on disk, instead of the hub
     evaluation: list[Path] = field(default_factory=list)  # .json or .jsonl; overlapping training prompts are dropped
     only: list[str] = field(default_factory=list)  # domains to prepare; by default all five
+    keep: list[str] = field(default_factory=list)  # reasons of prorl_scale/data/judge.py for which nothing is dropped
     seed: int = 0
     workers: int | None = None  # of the verifiers; by default one per CPU
     unsafe_verifiers: bool = False
@@ -71,6 +76,8 @@ def prepare(config: Prepare) -> dict[str, Any]:
     paths = {name: Path(path) for name, _, path in (item.partition("=") for item in config.source) if path}
     if len(paths) < len(config.source) or set(paths) - set(SOURCES):
         raise UserError(f"--source takes NAME=PATH, each NAME once and one of {', '.join(SOURCES)}: {config.source}")
+    if unknown := sorted(set(config.keep) - set(judge.REASONS)):
+        raise UserError(f"--keep {', '.join(unknown)}: choose from {', '.join(map(repr, judge.REASONS))}")
     index = Index((path.name, text) for path in config.evaluation for text in evaluation_texts(path))
     parts = []
     with Pool(config.workers, unsafe=config.unsafe_verifiers) as pool:
@@ -86,9 +93,11 @@ def prepare(config: Prepare) -> dict[str, Any]:
         "recipe": config.recipe,
         "seed": config.seed,
         "evaluation": [path.name for path in config.evaluation],
+        "kept in spite of": sorted(config.keep),
         "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets", "math-verify")},
         "rows": _total(parts, "rows"),
         "dropped": _total(parts, "dropped"),
+        "noted": _total(parts, "noted"),
         "parts": parts,
     }
     (config.out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -102,79 +111,135 @@ def _total(parts: list[dict], key: str) -> dict[str, dict[str, int]]:
     return {domain: dict(counts) for domain, counts in total.items()}
 
 
+class Tally:
+    """Why records were dropped: how many, the first few of each reason, and what is counted in those kept."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter = Counter()
+        self.noted: Counter = Counter()
+        self.examples: list[dict[str, Any]] = []
+
+    def drop(self, reason: str, name: str, question: Any, reference: Any = None) -> None:
+        self.dropped[reason] += 1
+        if self.dropped[reason] <= EXAMPLES:
+            shown = {"question": _short(question), "reference": _short(reference)}
+            self.examples.append({"reason": reason, "id": name, **shown})
+
+    def drop_row(self, reason: str, made: Row) -> None:
+        self.drop(reason, made.id, made.question, made.reference)
+
+
+def _short(value: Any, length: int = 1000) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= length else f"{text[:length]} [...]"
+
+
 def _source_part(
     config: Prepare, index: Index, pool: Pool, domain: str, path: Path | None, wanted: dict[str, int]
 ) -> dict[str, Any]:
     origin = SOURCES[domain].name if path is None else _fingerprint(path)
     settings = {"origin": origin, "wanted": wanted, "seed": config.seed, "evaluation": _evaluation(config)}
+    settings |= {"form": FORM, "keep": sorted(config.keep)}
     if (part := _finished(config.out, domain, settings)) is not None:
         return part
-    dropped: Counter = Counter()
-    rows = _checked(_rows(domain, records(SOURCES[domain], path), dropped), pool, dropped)
-    clean, overlaps = _clean(rows, index, dropped)
+    tally = Tally()
+    made = _once(_judged(domain, records(SOURCES[domain], path), frozenset(config.keep), tally), tally)
+    clean, overlaps = _clean(_checked(made, pool, tally), index, tally)
+    for kept in clean:
+        tally.noted.update(judge.notes(judge.Task(domain, kept.question, kept.reference)))
     # An order that the seed and the rows' names fix, whatever order the source came in.
     clean.sort(key=lambda r: hashlib.sha256(f"{config.seed}/{r.id}".encode()).digest())
     held = min(wanted["validation"], len(clean) // 10)
     splits = {"validation": clean[:held], "train": clean[held : held + wanted["train"]]}
-    dropped["more than wanted"] += max(0, len(clean) - held - wanted["train"])
-    return _write(config.out, domain, domain, splits, dropped, overlaps, settings)
+    tally.dropped["more than wanted"] += max(0, len(clean) - held - wanted["train"])
+    return _write(config.out, domain, domain, splits, tally, overlaps, settings)
 
 
-def _rows(domain: str, source: Iterable[dict], dropped: Counter) -> Iterator[Row]:
-    seen = set()
+def _judged(domain: str, source: Iterable[dict], keep: frozenset[str], tally: Tally) -> Iterator[Row]:
+    """The rows of those records that a verifier can judge."""
     for number, record in enumerate(tqdm(source, desc=domain, unit=" records")):
         try:
-            made = row(domain, number, record)
+            yield row(domain, number, record, keep)
         except Dropped as reason:
-            dropped[str(reason)] += 1
-            continue
-        text = made.prompt[-1]["content"]
-        if text in seen:
-            dropped["the same prompt twice"] += 1
-            continue
-        seen.add(text)
-        yield made
+            asked = next((record[key] for key in ("problem", "prompt", "input") if key in record), None)
+            told = next((record[key] for key in ("answer", "reward_model", "args") if key in record), None)
+            tally.drop(str(reason), f"{domain}-{number:06d}", asked, told)
 
 
-def _checked(rows: Iterable[Row], pool: Pool, dropped: Counter) -> list[Row]:
-    """The rows whose reference the verifier takes, and whose check it passes."""
-    rows = list(rows)
+def _once(made: Iterable[Row], tally: Tally) -> list[Row]:
+    """The first of the rows that ask the same, whatever their layout; none where their integer answers differ."""
+    first: dict[str, Row] = {}
+    torn = set()
+    for new in made:
+        text = plain(new.question)
+        old = first.setdefault(text, new)
+        if old is new:
+            continue
+        tally.drop_row("duplicate", new)
+        answers = [str(r.reference.get("answer", "")) for r in (old, new)]
+        if all(answer.lstrip("-").isdecimal() for answer in answers) and int(answers[0]) != int(answers[1]):
+            torn.add(text)
+    for text in torn:
+        tally.drop_row("duplicate with another answer", first.pop(text))
+    return list(first.values())
+
+
+def _checked(made: list[Row], pool: Pool, tally: Tally) -> list[Row]:
+    """The rows whose reference the verifier takes, and whose checks it passes.
+
+    Many rows share a short answer, so each pair of an answer and a reference is verified once.
+    """
+    items = {_item(one, check): (one.domain, check.response, one.reference) for one in made for check in one.checks}
+    verdicts = dict(zip(items, pool.verify(items.values()), strict=True))
     kept = []
-    for made, verdict in zip(rows, pool.verify((r.domain, r.check[0], r.reference) for r in rows), strict=True):
-        if verdict.status in ("error", "timeout"):
-            dropped["the verifier does not take the reference"] += 1
-        elif verdict.score < made.check[1]:
-            dropped["the known answer does not verify"] += 1
+    for one in made:
+        if failed := next(filter(None, (_failure(verdicts[_item(one, check)], check) for check in one.checks)), None):
+            tally.drop_row(failed, one)
         else:
-            kept.append(made)
+            kept.append(one)
     return kept
 
 
-def _clean(rows: list[Row], index: Index, dropped: Counter) -> tuple[list[Row], list[dict[str, str]]]:
+def _item(one: Row, check: Check) -> tuple:
+    """What a verdict depends on; the tests of a program are its row's own."""
+    return check.response, str(one.reference["answer"]) if "answer" in one.reference else one.id
+
+
+def _failure(verdict: Verdict, check: Check) -> str | None:
+    """Why a verdict drops the row, if it does."""
+    if verdict.status in ("error", "timeout"):
+        return "the verifier does not take the reference"
+    return None if check.low <= verdict.score < check.below else check.reason
+
+
+def _clean(made: list[Row], index: Index, tally: Tally, runs: bool = True) -> tuple[list[Row], list[dict[str, str]]]:
     """The rows without overlap with an evaluation set, and a report of those with one."""
     clean, overlaps = [], []
-    for made in rows:
-        if match := index.match(question(made)):
-            dropped["overlaps an evaluation set"] += 1
-            overlaps.append({"id": made.id, "evaluation": match[0], "words": match[1]})
+    for one in made:
+        if match := index.match(one.question, runs):
+            tally.drop_row(f"overlaps an evaluation set: {match.how}", one)
+            overlaps.append({"id": one.id, **match._asdict()})
         else:
-            clean.append(made)
+            clean.append(one)
     return clean, overlaps
 
 
 def _puzzle_part(config: Prepare, index: Index, task: str, wanted: dict[str, int]) -> dict[str, Any]:
     share = {split: _share(count, task) for split, count in wanted.items()}
     version = importlib.metadata.version("reasoning-gym")
-    settings = {"origin": f"reasoning-gym {version}", "wanted": share, "seed": config.seed}
+    settings = {"origin": f"reasoning-gym {version}", "wanted": share, "seed": config.seed, "form": FORM}
+    settings["evaluation"] = _evaluation(config)
     name = f"puzzle-{task}"
     if (part := _finished(config.out, name, settings)) is not None:
         return part
+    tally = Tally()
     validation = list(puzzles(task, "validation", share["validation"], config.seed))
-    held = {made.prompt[-1]["content"] for made in validation}
+    held = {made.question for made in validation}
     train = list(puzzles(task, "train", share["train"], config.seed))
-    fresh = [made for made in train if made.prompt[-1]["content"] not in held]
-    dropped = Counter({"also in validation": len(train) - len(fresh)})
-    return _write(config.out, name, "puzzle", {"train": fresh, "validation": validation}, dropped, [], settings)
+    fresh = [made for made in train if made.question not in held]
+    tally.dropped["also in validation"] = len(train) - len(fresh)
+    clean, overlaps = _clean(fresh, index, tally, runs=False)
+    return _write(config.out, name, "puzzle", {"train": clean, "validation": validation}, tally, overlaps, settings)
 
 
 def _share(count: int, task: str) -> int:
@@ -203,7 +268,7 @@ def _finished(out: Path, name: str, settings: dict) -> dict[str, Any] | None:
 
 
 def _write(
-    out: Path, name: str, domain: str, splits: dict[str, list[Row]], dropped: Counter, overlaps: list, settings: dict
+    out: Path, name: str, domain: str, splits: dict[str, list[Row]], tally: Tally, overlaps: list, settings: dict
 ) -> dict[str, Any]:
     hashes = {}
     for split, rows in splits.items():
@@ -227,11 +292,15 @@ def _write(
         "name": name,
         "domain": domain,
         "rows": {split: len(rows) for split, rows in splits.items()},
-        "dropped": {reason: count for reason, count in dropped.items() if count},
+        "dropped": {reason: count for reason, count in tally.dropped.items() if count},
+        "noted": dict(tally.noted),
         "overlaps": overlaps,
         "sha256 of the rows": hashes,
         "settings": settings,
     }
+    shown = out / "dropped" / f"{name}.jsonl"
+    shown.parent.mkdir(parents=True, exist_ok=True)
+    shown.write_text("".join(json.dumps(example) + "\n" for example in tally.examples), encoding="utf-8")
     note = out / "parts" / f"{name}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
     note.with_suffix(".tmp").write_text(json.dumps(part), encoding="utf-8")

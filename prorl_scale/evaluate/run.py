@@ -45,6 +45,7 @@ class Config:
     limit: int | None = None  # prompts of each set at most, of each tier where there are tiers
     data: list[str] = field(default_factory=list)  # SET=PATH of a file, or of a folder of files
     data_dir: Path | None = None  # a folder with the data of many sets: those that fetch commands name, or local files
+    chat_template_kwargs: list[str] = field(default_factory=list)  # NAME=VALUE for the chat template of every model
     chunk_answers: int = 1024  # answers written together: what a kill can lose
     max_seqs: int = 256  # answers in flight in one engine
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -56,7 +57,10 @@ class Config:
 
 
 # What answers depend on; another value of any of these is another evaluation.
-IDENTITY = ("n", "temperature", "top_p", "max_tokens", "seed", "limit", "chunk_answers", "max_seqs", "device", "dtype")
+IDENTITY = (
+    *("n", "temperature", "top_p", "max_tokens", "chat_template_kwargs", "seed", "limit", "chunk_answers", "max_seqs"),
+    *("device", "dtype"),
+)
 
 
 def rank() -> int:
@@ -82,6 +86,10 @@ class Model:
 
     def encode(self, prompt: Prompt) -> list[int]:
         return tasks.prompt_ids(self.tokenizer, prompt.prompt)
+
+    def texts(self, prompt: Prompt, group: list[tuple[list[int], bool]]) -> list[str]:
+        """The answers to a prompt as they are scored."""
+        return tasks.responses(self.tokenizer, prompt, [ids for ids, _ in group], self.stop_ids)
 
     def context(self, prompts: list[Prompt], max_tokens: int) -> int:
         """The tokens that the longest prompt and its answer may take.  Raises UserError where a prompt has no room.
@@ -121,8 +129,8 @@ def named_folders(items: list[str]) -> dict[str, str]:
     return found
 
 
-def open_model(name: str, folder: str) -> Model:
-    """Tokenizer and configuration.  Raises UserError where transformers can't read them."""
+def open_model(name: str, folder: str, template: list[str]) -> Model:
+    """Tokenizer, its template's settings, and configuration.  Raises UserError where transformers can't read them."""
     try:
         tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -130,6 +138,7 @@ def open_model(name: str, folder: str) -> Model:
             f"can't open {folder} as a Hugging Face model ({first_line(error)}): give --models "
             f"{name}=DIR with config.json, weights and a tokenizer"
         ) from error
+    models.set_template_defaults(tokenizer, template)
     limit = getattr(config, "max_position_embeddings", None)
     return Model(name, str(Path(folder).resolve()), tokenizer, models.stop_ids(config, tokenizer), limit)
 
@@ -201,7 +210,7 @@ def prepare(config: Config) -> Job:
         "models": folders,
         "model_files": {name: fingerprint(folder) for name, folder in folders.items()},
     }
-    opened = [open_model(name, folder) for name, folder in folders.items()]
+    opened = [open_model(name, folder, config.chat_template_kwargs) for name, folder in folders.items()]
     if not (config.out / "config.json").exists():
         begin(config, settings, opened)
     check_same(config.out, settings)
@@ -241,7 +250,6 @@ def describe(of: sets.EvalSet, prompts: list[Prompt], path: Path | None, folder:
         "domain": of.domain,
         "scoring": of.scoring,
         "source": f"file {local.name}" if local else of.source,
-        "suffix": of.suffix,
     }
 
 
@@ -380,8 +388,7 @@ def write_model(job: Job, model: Model, todo: list, scorer: Scorer, bar: Any) ->
             rows = [
                 (prompt, i, ids, cut, text, scorer.submit(prompt, text))
                 for prompt, group in zip(prompts, groups, strict=True)
-                for i, (ids, cut) in enumerate(group)
-                for text in [model.tokenizer.decode(ids, skip_special_tokens=True)]
+                for i, ((ids, cut), text) in enumerate(zip(group, model.texts(prompt, group), strict=True))
             ]
             if unsaved:
                 save(*unsaved)

@@ -3,26 +3,31 @@
 `SETS` has an `EvalSet` by name; `GROUPS` names several at once.  Where the paper does not say how it asked or scored
 (its STEM verifier, the wording around HumanEval's functions), the choice here is that of the training prompts.
 
-The code that reads sets from the hub is written to their published schemas and tested on small files in them.  Of the
-files themselves, only AIME24, AMC, MATH-500, GSM8K, HumanEval and IFEval have been seen here.
+The code that reads sets is written to their published schemas (prorl_scale/data/README.md has a table of them) and
+tested on small files in them.  Of the files themselves, only AIME24, AMC, MATH-500, GSM8K, HumanEval and IFEval have
+been seen here.
 """
 
-import ast
+import base64
+import binascii
 import difflib
 import functools
-import gzip
+import hashlib
 import json
+import pickletools
+import random
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import tasks
+from prorl_lab import rows, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.puzzles import RENAMED
-from prorl_scale.data import sources
-from prorl_scale.data.sources import BOXED, CODE, TAGGED, TASKS, Dropped, Source
+from prorl_scale.data import files, judge, sources
+from prorl_scale.data.sources import TASKS, Dropped, Source
 
 HELD_OUT_PUZZLES = 100  # of each Reasoning Gym task, as in the paper
 LAPTOP_PROMPTS = 48  # of each tier, as `make mini` takes for its figure
@@ -70,7 +75,7 @@ class EvalSet:
 
     name: str
     domain: str  # of prorl_scale.rewards, or "laptop"
-    suffix: str  # what is added to the question, as in training
+    columns: str = ""  # those that `read` takes, for whoever brings a file with others
     read: Callable[[Record], tuple[str, dict] | None] | None = None  # question and reference; None: of another set
     make: Callable[[int | None], Iterator[Made]] | None = None
     hub: Source | None = None
@@ -102,73 +107,138 @@ class EvalSet:
 # --- how records become questions and references; a column that is missing is a KeyError
 
 
+def _question(record: Record, *names: str) -> str:
+    """The text of the first of these columns that there is.  Raises KeyError without one, Dropped if it is empty."""
+    text = rows.text_of(record[next((name for name in names if name in record), names[0])])
+    if text is None:
+        raise Dropped("no question")
+    return text
+
+
+def _given(answer: str | None) -> dict:
+    if answer is None:
+        raise Dropped("answer missing")
+    return {"answer": answer}
+
+
 def _problem(record: Record) -> tuple[str, dict]:
-    """Competition problems: `problem` or `question`, and `answer`."""
-    return record["problem" if "problem" in record else "question"], {"answer": _answer(record["answer"])}
+    """Competition problems: `problem` or `question`, and `answer`; a list of answers means all of them."""
+    return _question(record, "problem", "question"), _given(rows.answer_of(record["answer"]))
 
 
-def _answer(value: Any) -> str:
-    """An answer as text: 142.0 is 142, and some files have a list of one (or its text) in place of an answer.
-
-    >>> _answer("142.0"), _answer(["9.6\\n"]), _answer("['a', 'b']"), _answer("[0, 1]")
-    ('142', '9.6', 'a, b', '[0, 1]')
-    """
-    if isinstance(value, str) and value.startswith(("['", '["')):
-        value = ast.literal_eval(value)
-    text = ", ".join(str(v).strip() for v in value) if isinstance(value, list) else str(value).strip()
-    return text.removesuffix(".0")
+def _minerva(record: Record) -> tuple[str, dict]:
+    """A list of answers, or its text (DeepScaleR's file), holds spellings of one: any of them is right."""
+    found = rows.answers_of(record["answer"])
+    if found is None:
+        raise Dropped("answer missing")
+    different = list(dict.fromkeys(found))
+    return _question(record, "problem", "question"), {"answer": different[0] if len(different) == 1 else different}
 
 
 def _olympiad(record: Record) -> tuple[str, dict]:
     """The hub's columns, or those of DeepScaleR's file."""
     if "final_answer" not in record:
         return _problem(record)
-    context = (record.get("context") or "").strip()
-    return f"{context}\n{record['question']}".strip(), {"answer": _answer(record["final_answer"])}
+    context = rows.text_of(record.get("context")) or ""
+    return f"{context}\n{_question(record, 'question')}".strip(), _given(rows.answer_of(record["final_answer"]))
 
 
 def _gsm8k(record: Record) -> tuple[str, dict]:
-    return record["question"], {"answer": record["answer"].rpartition("####")[2].strip().replace(",", "")}
+    told = str(record["answer"])
+    answer = told.rpartition("####")[2].strip().replace(",", "")
+    return _question(record, "question"), _given(rows.answer_of(answer))
 
 
 def _gpqa(record: Record) -> tuple[str, dict]:
-    """The question ends with its options (A) to (D)."""
-    return record["question"], {"answer": record["correct_answer"]}
+    """The official columns, the options in an order drawn from the question; or a question that holds them."""
+    if "Question" not in record:
+        return _question(record, "question"), _given(rows.answer_of(record["correct_answer"]))
+    question = _question(record, "Question")
+    texts = [str(record[name]).strip() for name in ("Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3)))]
+    order = list(range(4))
+    random.Random(hashlib.sha256(question.encode()).hexdigest()).shuffle(order)  # whatever order the file is in
+    listed = "\n".join(f"({letter}) {texts[place]}" for letter, place in zip("ABCD", order, strict=True))
+    return f"{question}\n\n{listed}", {"answer": "ABCD"[order.index(0)]}
 
 
 def _ifeval(record: Record) -> tuple[str, dict]:
     kwargs = [{k: v for k, v in (given or {}).items() if v is not None} for given in record["kwargs"]]
+    _question(record, "prompt")
     return record["prompt"], {"instruction_id_list": list(record["instruction_id_list"]), "kwargs": kwargs}
 
 
 def _eurus(of: str, record: Record) -> tuple[str, dict] | None:
-    """PRIME's validation set holds four sets of code and some mathematics."""
+    """PRIME's validation set holds four sets of code and some mathematics.  None of it is left out: it is a test."""
     if record["ability"] != "code" or record["data_source"] != of:
         return None
-    made = sources.row("code", 0, record)
-    return sources.question(made), made.reference
+    made = sources.row("code", 0, record, keep=frozenset(judge.REASONS))
+    return made.question, made.reference
 
 
 def _human_eval(record: Record) -> tuple[str, dict]:
     """The model writes the whole function; it may rely on the imports that the question shows."""
-    imports = [line for line in record["prompt"].splitlines() if line.startswith(("import ", "from "))]
+    asked = _question(record, "prompt")
+    imports = [line for line in asked.splitlines() if line.startswith(("import ", "from "))]
     setup = "\n".join([*imports, record["test"], f"candidate = {record['entry_point']}"])
-    question = f"Complete this Python function.\n\n{record['prompt'].strip()}\n"
-    return question, {"asserts": ["check(candidate)"], "setup": setup}
+    return f"Complete this Python function.\n\n{asked}\n", {"asserts": ["check(candidate)"], "setup": setup}
 
 
 def _livecodebench(record: Record) -> tuple[str, dict]:
-    """DeepCoder's version: tests by standard input, or calls of the method that the starter code begins."""
-    tests = _json(record["tests"])
+    """The official columns (v5, v6), or DeepCoder's: tests by standard input, or calls of the starter code's method."""
+    if "question_content" in record:
+        asked = _question(record, "question_content")
+        tests = [*_json(record["public_test_cases"]), *_packed(record["private_test_cases"])]
+    else:
+        asked, tests = _question(record, "problem"), _json(record["tests"])
+    if not tests:
+        raise Dropped("no tests")
     reference = {"inputs": [t["input"] for t in tests], "outputs": [t["output"] for t in tests]}
-    if tests and tests[0]["testtype"] == "functional":
+    if tests[0].get("testtype") == "functional":
         reference["fn_name"] = _json(record["metadata"])["func_name"]
     starter = (record.get("starter_code") or "").strip()
-    return record["problem"] + (f"\n\nBegin with:\n```python\n{starter}\n```\n" if starter else ""), reference
+    return asked + (f"\n\nBegin with:\n```python\n{starter}\n```\n" if starter else ""), reference
 
 
 def _json(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
+
+
+MAX_UNPACKED = 2**30  # bytes of one problem's tests; a packed kilobyte can hold a gigabyte of zeros
+
+
+def _packed(value: Any) -> Any:
+    """LiveCodeBench's private tests: JSON, or base64 of zlib of a pickle of one text of JSON.
+
+    The pickle is read as data, opcode by opcode, and nothing but a text in it is taken: unpickling would run whatever
+    the file says.  Raises ValueError for anything else.
+    """
+    if not isinstance(value, str) or value.lstrip().startswith("["):
+        return _json(value)
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(base64.b64decode(value, validate=True), MAX_UNPACKED)
+    except (binascii.Error, zlib.error) as error:
+        raise ValueError(f"private tests that are neither JSON nor base64 of zlib ({error})") from error
+    if unpacker.unconsumed_tail or not unpacker.eof:
+        raise ValueError("private tests that are cut off or too large")
+    return json.loads(data if data.lstrip()[:1] == b"[" else _pickled_text(data))
+
+
+_TEXT = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+_AROUND = {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
+
+
+def _pickled_text(data: bytes) -> str:
+    """The text of a pickle that holds one text and nothing else, without unpickling it.  Raises ValueError."""
+    texts = []
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in _TEXT:
+            texts.append(argument)
+        elif opcode.name not in _AROUND:
+            raise ValueError(f"private tests are a pickle with {opcode.name}, and only one text is taken from it")
+    if len(texts) != 1:
+        raise ValueError(f"private tests are a pickle of {len(texts)} texts where one was expected")
+    return texts[0]
 
 
 # --- sets that are made here
@@ -196,36 +266,39 @@ def _laptop(limit: int | None) -> Iterator[Made]:
 
 
 def _of_files() -> Iterator[EvalSet]:
-    math = functools.partial(EvalSet, domain="math", suffix=BOXED, average="math")
-    code = functools.partial(EvalSet, domain="code", suffix=CODE, average="code")
+    competition = "problem or question, and answer"
+    math = functools.partial(EvalSet, domain="math", columns=competition, read=_problem, average="math")
+    code = functools.partial(EvalSet, domain="code", average="code")
+    human_eval = "prompt, test, entry_point"
     hub = Source
     yield math(
-        "aime24", read=_problem, hub=hub("math", "HuggingFaceH4/aime_2024"), files="data/train*",
+        "aime24", hub=hub("math", "HuggingFaceH4/aime_2024"), files="data/train*",
         local="math/eval_aime.json", rows=30, paper=(28.54, 48.13),
     )  # fmt: skip
     yield math(
-        "aime25", read=_problem, hub=hub("math", "math-ai/aime25", split="test"), files="test*",
+        "aime25", hub=hub("math", "math-ai/aime25", split="test"), files="test*",
         rows=30, paper=(22.71, 33.33),
     )  # fmt: skip
     yield math(
-        "amc", read=_problem, hub=hub("math", "AI-MO/aimo-validation-amc"), files="data/train*",
+        "amc", hub=hub("math", "AI-MO/aimo-validation-amc"), files="data/train*",
         local="math/eval_amc.json", rows=83, paper=(62.58, 79.29),
     )  # fmt: skip
     yield math(
-        "math", read=_problem, hub=hub("math", "HuggingFaceH4/MATH-500", split="test"), files="test*",
+        "math", hub=hub("math", "HuggingFaceH4/MATH-500", split="test"), files="test*",
         local="math/eval_math.json", rows=500, paper=(82.90, 91.89),
     )  # fmt: skip
     yield math(
-        "minerva", read=_problem, hub=hub("math", "math-ai/minervamath", split="test"), files="test*",
+        "minerva", read=_minerva, hub=hub("math", "math-ai/minervamath", split="test"), files="test*",
         local="math/eval_minerva.json", rows=272, paper=(26.38, 47.98),
     )  # fmt: skip
     yield math(
-        "olympiadbench", read=_olympiad, hub=hub("math", "Hothan/OlympiadBench", "OE_TO_maths_en_COMP"),
+        "olympiadbench", read=_olympiad, columns="question, final_answer (and context); or problem, answer",
+        hub=hub("math", "Hothan/OlympiadBench", "OE_TO_maths_en_COMP"),
         files="*OE_TO_maths_en_COMP*", local="math/eval_olympiad_bench.json", rows=674, paper=(43.58, 60.22),
     )  # fmt: skip
     yield EvalSet(
-        "gsm8k", "math", BOXED, read=_gsm8k, hub=hub("math", "openai/gsm8k", "main", "test"), files="main/test*",
-        local="math/gsm8k_test.jsonl", rows=1319,
+        "gsm8k", "math", "question, answer", _gsm8k, hub=hub("math", "openai/gsm8k", "main", "test"),
+        files="main/test*", local="math/gsm8k_test.jsonl", rows=1319,
     )  # fmt: skip
     eurus = {
         "apps": (20.95, 41.99),
@@ -235,34 +308,40 @@ def _of_files() -> Iterator[EvalSet]:
     }
     for name, paper in eurus.items():
         yield code(
-            name, read=functools.partial(_eurus, name), hub=hub("code", "PRIME-RL/Eurus-2-RL-Data", split="validation"),
+            name, read=functools.partial(_eurus, name), columns=sources.SOURCES["code"].columns,
+            hub=hub("code", "PRIME-RL/Eurus-2-RL-Data", split="validation"),
             files="validation*", paper=paper,
         )  # fmt: skip
     yield code(
-        "humaneval_plus", read=_human_eval, hub=hub("code", "evalplus/humanevalplus", split="test"), files="data/test*",
+        "humaneval_plus", read=_human_eval, columns=human_eval,
+        hub=hub("code", "evalplus/humanevalplus", split="test"), files="data/test*",
         rows=164, paper=(61.77, 72.05),
     )  # fmt: skip
     yield EvalSet(
-        "humaneval", "code", CODE, read=_human_eval, hub=hub("code", "openai/openai_humaneval", split="test"),
+        "humaneval", "code", human_eval, _human_eval, hub=hub("code", "openai/openai_humaneval", split="test"),
         files="openai_humaneval/test*", local="code/HumanEval.jsonl.gz", rows=164,
     )  # fmt: skip
     yield code(
         "livecodebench", read=_livecodebench,
+        columns="question_content, public_test_cases, private_test_cases, starter_code, metadata; or problem, tests, "
+        "starter_code, metadata",
         hub=hub("code", "agentica-org/DeepCoder-Preview-Dataset", "lcbv5", "test"), files="lcbv5/test*",
         rows=279, paper=(16.80, 23.81),
     )  # fmt: skip
     yield EvalSet(
-        "gpqa_diamond", "stem", BOXED, read=_gpqa, hub=hub("stem", "spawn99/GPQA-diamond-ClaudeR1"),
+        "gpqa_diamond", "stem", "Question, Correct Answer, Incorrect Answer 1 to 3; or question, correct_answer", _gpqa,
+        hub=hub("stem", "spawn99/GPQA-diamond-ClaudeR1"),
         files="data/train*", rows=198, paper=(15.86, 41.78),
     )  # fmt: skip
     yield EvalSet(
-        "ifeval", "instruction", "", read=_ifeval, hub=hub("instruction", "google/IFEval"), files="*.jsonl",
+        "ifeval", "instruction", "prompt, instruction_id_list, kwargs", _ifeval,
+        hub=hub("instruction", "google/IFEval"), files="*.jsonl",
         local="instruction_following/ifeval_input_data.jsonl", rows=541, paper=(44.05, 66.02),
     )  # fmt: skip
 
 
 def _made_here() -> Iterator[EvalSet]:
-    puzzle = functools.partial(EvalSet, domain="puzzle", suffix=TAGGED, rows=HELD_OUT_PUZZLES)
+    puzzle = functools.partial(EvalSet, domain="puzzle", rows=HELD_OUT_PUZZLES)
     for task in TASKS:
         yield puzzle(task, make=functools.partial(_puzzles, task, None), average=category(task))
     for size in GRAPH_SIZES:
@@ -271,7 +350,7 @@ def _made_here() -> Iterator[EvalSet]:
     for task, paper in held_out.items():
         hollow = task in ("game_of_life_halting", "puzzle24")
         yield puzzle(task, make=functools.partial(_puzzles, task, None), paper=paper, hollow=hollow)
-    yield EvalSet("laptop", "laptop", "", make=_laptop, rows=LAPTOP_PROMPTS * 12)
+    yield EvalSet("laptop", "laptop", make=_laptop, rows=LAPTOP_PROMPTS * 12)
 
 
 def category(task: str) -> str:
@@ -335,17 +414,21 @@ def prompts(of: EvalSet, path: Path | None, folder: Path | None, limit: int | No
         except Dropped as reason:
             dropped[str(reason)] += 1
             continue
-        except (KeyError, TypeError, ValueError, SyntaxError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"set {of.name!r}: record {number} is not of the schema of {of.hub.name} ({error!r}); its columns are "
-                f"{', '.join(sorted(record))}: give --data {of.name}=PATH of another file"
+                f"{', '.join(sorted(map(str, record)))}, and expected are {of.columns}: give --data {of.name}=PATH of "
+                "another file"
             ) from error
         if made is not None:
             question, reference = made
-            text = f"{question.strip()}\n{of.suffix}" if of.suffix else question
+            text = sources.ask(of.domain, question, reference)
             found.append(Prompt(f"{of.name}-{number:04d}", of.name, of.domain, None, text, reference))
     if not found:
-        raise UserError(f"set {of.name!r}: its data has no record of it: give --data {of.name}=PATH of another file")
+        why = "".join(f", {count} dropped: {reason}" for reason, count in dropped.items())
+        raise UserError(
+            f"set {of.name!r}: its data has no record of it{why}: give --data {of.name}=PATH of another file"
+        )
     return found, dropped
 
 
@@ -362,9 +445,13 @@ def local_data(of: EvalSet, path: Path | None, folder: Path | None) -> Path | No
 def _records(of: EvalSet, path: Path | None, folder: Path | None) -> Iterator[Record]:
     path = local_data(of, path, folder)
     if path is not None:
-        return _read(of, path)
+        try:
+            yield from files.read(path)
+        except UserError as error:
+            raise UserError(f"set {of.name!r}: {error} (--data {of.name}=PATH)") from error
+        return
     try:
-        return iter(sources.records(of.hub, None))
+        yield from sources.records(of.hub, None)
     except Exception as error:  # whatever datasets and the network raise, the way out is the same
         where = f"not in {folder}, and " if folder else ""
         command = of.fetch_command(folder or Path("data"))
@@ -372,26 +459,3 @@ def _records(of: EvalSet, path: Path | None, folder: Path | None) -> Iterator[Re
             f"no data for set {of.name!r}: {where}not to be had from the hub ({type(error).__name__}); fetch it with "
             f"`{command}`, then give --data-dir {folder or 'data'}"
         ) from error
-
-
-def _read(of: EvalSet, path: Path) -> Iterator[Record]:
-    """Records of a .json, .jsonl (also .gz) or .parquet file, or of all such files in a folder, in order of name."""
-    kinds = (".json", ".jsonl", ".gz", ".parquet")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in kinds)
-    files = [file for file in files if ".cache" not in file.parts]  # hf download keeps notes there
-    if not files:
-        raise UserError(f"set {of.name!r}: no .json, .jsonl or .parquet file in {path}: give --data {of.name}=PATH")
-    for file in files:
-        if file.suffix == ".parquet":
-            import pyarrow.parquet
-
-            yield from pyarrow.parquet.read_table(file).to_pylist()
-            continue
-        opener = gzip.open if file.suffix == ".gz" else open
-        try:
-            with opener(file, "rt", encoding="utf-8") as lines:
-                text = lines.read()
-            one_list = text.lstrip().startswith("[")
-            yield from json.loads(text) if one_list else map(json.loads, filter(str.strip, text.split("\n")))
-        except (OSError, ValueError) as error:
-            raise UserError(f"set {of.name!r}: can't read {file} ({error}): fetch it again") from error

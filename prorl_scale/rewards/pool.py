@@ -10,7 +10,7 @@ import queue
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prorl_lab.scoring.extract import MAX_RESPONSE
@@ -30,6 +30,7 @@ class Verdict:
 
     score: float  # in [0, 1]
     status: str
+    why: str = field(default="", compare=False)  # which rule decided, where the scorer says so; for people
 
 
 class Pool:
@@ -185,6 +186,6 @@ class _Worker:
 def _checked(reply: Any) -> Verdict:
     """A verdict from what the inside sent, which we do not trust to be one."""
     match reply:
-        case [int() | float() as score, str() as status] if status in STATUSES and math.isfinite(score):
-            return Verdict(min(1.0, max(0.0, float(score))), status)
+        case [int() | float() as score, str() as status, *why] if status in STATUSES and math.isfinite(score):
+            return Verdict(min(1.0, max(0.0, float(score))), status, "".join(map(str, why)))
     raise ChildDied("a verdict that is none")

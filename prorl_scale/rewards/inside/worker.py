@@ -6,7 +6,7 @@ from typing import Any
 from . import seccomp
 from .line import Line, limit_cpu
 
-SCORERS = {  # domain: module of `prorl_lab.scoring`, and its function (response, reference) -> (score, status)
+SCORERS = {  # domain: module of `prorl_lab.scoring`, and its function (response, reference) -> (score, status[, why])
     "math": ("math_answers", "score_math"),
     "stem": ("math_answers", "score_stem"),
     "puzzle": ("puzzle", "score"),
@@ -35,7 +35,7 @@ def main(line: Line) -> None:
         line.send(_verdict(scorer, response, reference))
 
 
-def _verdict(scorer: Any, response: str, reference: dict) -> tuple[float, str]:
+def _verdict(scorer: Any, response: str, reference: dict) -> tuple:
     try:
         return scorer(response, reference)
     except Exception:  # noqa: BLE001  whatever a scorer trips over is this item's verdict

@@ -1,0 +1,403 @@
+r"""Is the answer the reference's?  The verdict names the rule that decided.
+
+The order of the rules, each of which settles the kinds it names:
+
+    same text         after fonts, spacing and braces are gone
+    words             text equals text; capitals count, except in plain words (Friday, friday)
+    sets of reals     intervals, inequalities and unions are equal as sets of numbers
+    lists             the same members as often, in any order; in the same order between tuples, matrices and words
+    named             x = 5 is 5, and y = 2x is 2x, but not x = 5 for y = 5
+    relations         equations up to a constant factor, inequalities up to a positive one
+    ratio, time, base digit groups must agree; a missing base, or am/pm, is taken from the question
+    quantities        values exactly (see `evaluate`); units of one dimension are converted; a missing unit, per cent or
+                      degree sign is taken from the question, another unit is wrong
+    STEM              beside a decimal reference values agree within `TOLERANCE`, and a decimal of three digits or
+                      more stands for the exact reference that rounds to it
+"""
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+
+import mpmath
+
+from . import evaluate, grammar, sets, units
+from .tokens import NotRead, tokenize
+from .values import Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
+
+TOLERANCE = Fraction(1, 100)  # relative, beside a decimal STEM reference: those are rounded results
+_WORD = re.compile(r"[A-Za-z]?[a-z]{2,}")
+_ARTICLES = re.compile(r"\b(?:the|an|a)\s+", re.IGNORECASE)
+
+Verdict = tuple[bool, str]
+
+
+def same(gold: Value, answer: Value, stem: bool = False) -> Verdict:
+    """Whether the answer is right, and the rule that says so."""
+    try:
+        right, rule = _same(gold, answer, stem)
+        if not right and answer.other is not None:
+            right, other = _same(gold, answer.other, stem)
+            rule = f"{other} (the answer read in its second way)" if right else rule
+        return right, rule
+    except (NotRead, evaluate.Undefined, OverflowError, ZeroDivisionError, RecursionError) as error:
+        return False, f"not compared: {error or type(error).__name__}"
+
+
+def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
+    if gold.text and gold.text == answer.text and not _other_name(gold, answer):
+        return True, "same text"
+    if isinstance(gold, Text) or isinstance(answer, Text):
+        return _words(gold, answer)
+    if isinstance(gold, Chain) or isinstance(answer, Chain):
+        return _chain(gold, answer, stem)
+    gold, answer = _unfolded(gold), _unfolded(answer)
+    if _other_name(gold, answer):
+        return False, "named: another name"
+    if not (isinstance(gold, Tuple) and isinstance(answer, Tuple)) and (_is_region(gold) or _is_region(answer)):
+        ours, theirs = sets.of(answer), sets.of(gold)
+        if ours is not None and theirs is not None:
+            names = {sets.variable(gold), sets.variable(answer)} - {""}
+            return len(names) < 2 and sets.same(ours, theirs), "sets of reals"
+    match gold, answer:
+        case Many(), Many():
+            return _lists(gold, answer, stem)
+        case Many(items=(single,), braces=True), Quantity():
+            return _same(single, answer, stem)
+        case Quantity(), Many(items=(single,), braces=True):
+            return _same(gold, single, stem)
+        case Tuple(), Tuple():
+            if (gold.opening, gold.closing) != (answer.opening, answer.closing):
+                return False, "tuples: other brackets"
+            return _ordered(gold.items, answer.items, stem), "tuples"
+        case Matrix(), Matrix():
+            if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
+                return False, "matrices: another shape"
+            return all(_ordered(g, a, stem) for g, a in zip(gold.rows, answer.rows, strict=True)), "matrices"
+        case (Matrix() as matrix, Tuple(opening="(", closing=")") as point) | (
+            Tuple(opening="(", closing=")") as point,
+            Matrix() as matrix,
+        ):
+            if 1 not in (len(matrix.rows), len(matrix.rows[0])):
+                return False, "a matrix and a point"
+            entries = [cell for row in matrix.rows for cell in row]
+            return _ordered(entries, point.items, stem), "a vector as a point"
+        case Reals(), Reals():
+            return True, "sets of reals"
+        case Joined(), Joined():
+            if gold.how != answer.how:
+                return False, "sets: joined in another way"
+            return _lists(Many("", items=gold.items), Many("", items=answer.items), stem)
+        case Colon(), Colon():
+            half = not (gold.half and answer.half) or gold.half == answer.half
+            parts = len(gold.parts) == len(answer.parts) and all(map(evaluate.same, gold.parts, answer.parts))
+            return half and parts, "ratio or time"
+        case Colon(parts=(above, below), half=""), Quantity(tree=("div", *_) as tree):
+            whole = all(part[0] == "number" and part[1].denominator == 1 for part in (above, below))
+            return whole and evaluate.same(("div", above, below), tree), "a ratio as a fraction"
+        case Based(), Based():
+            return gold.base == answer.base and _digits(gold) == _digits(answer), "digits to a base"
+        case Based(), Quantity():
+            return _digits(gold) == answer.text.upper().lstrip("0"), "digits to a base, which the question names"
+        case (Relation(), Relation() | Quantity()) | (Quantity(), Relation()):
+            return _relations(gold, answer, stem)
+        case Quantity(), Quantity():
+            return _quantities(gold, answer, stem)
+    return False, f"{type(gold).__name__.lower()} and {type(answer).__name__.lower()} are two kinds"
+
+
+# --- words, chains, lists
+
+
+def _words(gold: Value, answer: Value) -> Verdict:
+    if not isinstance(gold, Text):
+        return False, f"the answer is no {type(gold).__name__.lower()}: {answer.why}"
+    ours, theirs = answer.text.strip(" ."), gold.text.strip(" .")
+    if _WORD.search(theirs) and not re.search(r"[\\_^]", theirs):
+        ours, theirs = (_ARTICLES.sub("", text) for text in (ours, theirs))
+        short = {w for w in re.findall(r"[A-Za-z]+", theirs) if not _WORD.fullmatch(w)}
+        found = {w for w in re.findall(r"[A-Za-z]+", ours) if not _WORD.fullmatch(w)}
+        if short <= found or not short:
+            ours, theirs = ours.casefold(), theirs.casefold()
+    right = bool(theirs) and ours == theirs
+    return right, "words" if right else f"other words (the reference is text: {gold.why or 'words'})"
+
+
+def _chain(gold: Value, answer: Value, stem: bool) -> Verdict:
+    """A chain of an answer must be true and end in the reference; any side of the reference's may be given."""
+    if isinstance(answer, Chain):
+        first, *rest = answer.sides
+        if any(not _near(first, side, answer.rounded) for side in rest):
+            return False, "a chain whose sides differ"
+        answer = replace(first, name=answer.name)
+    if not isinstance(gold, Chain):
+        return _same(gold, answer, stem)
+    rules = [_same(replace(side, name=gold.name), answer, stem) for side in gold.sides]
+    return any(right for right, _ in rules), next((rule for right, rule in rules if right), rules[-1][1])
+
+
+def _near(a: Value, b: Value, rounded: bool) -> bool:
+    if same(a, b)[0]:
+        return True
+    if not rounded or not isinstance(a, Quantity) or not isinstance(b, Quantity):
+        return False
+    return _within(a.tree, b.tree, Fraction(1, 20))
+
+
+def _other_name(gold: Value, answer: Value) -> bool:
+    """Whether two constants were given different names; y = x + 1 and f(x) = x + 1 may still be one."""
+    if not gold.name or not answer.name or gold.name == answer.name:
+        return False
+    return not (isinstance(gold, Quantity) and isinstance(answer, Quantity) and grammar.symbols(gold.tree))
+
+
+def _unfolded(value: Value) -> Value:
+    """A value with a plus-minus sign as the list of its values."""
+    if isinstance(value, Quantity) and grammar.has(value.tree, "plusminus", "minusplus"):
+        items = tuple(replace(value, tree=tree, text="") for tree in evaluate.signed(value.tree))
+        return Many(value.text, items=items, name=value.name)
+    if isinstance(value, Many):
+        items = []
+        for item in map(_unfolded, value.items):
+            items += item.items if isinstance(item, Many) and not item.braces else [item]
+        return replace(value, items=tuple(items))
+    return value
+
+
+def _lists(gold: Many, answer: Many, stem: bool) -> Verdict:
+    ours, theirs = list(answer.items), list(gold.items)
+    if gold.braces and answer.braces:
+        ours, theirs = _distinct(ours), _distinct(theirs)
+    if len(ours) != len(theirs):
+        return False, f"lists: {len(ours)} members and not {len(theirs)}"
+    names = [item.name for item in theirs]
+    named = len(set(names)) > 1 and not all(item.name for item in ours)
+    words = any(isinstance(item, Text) and _WORD.search(item.text) for item in theirs)
+    if named or words:
+        return _ordered(theirs, ours, stem), "lists in order"
+    for item in theirs:
+        match = next((i for i, other in enumerate(ours) if same(item, other, stem)[0]), None)
+        if match is None:
+            return False, "lists: another member"
+        ours.pop(match)
+    return True, "lists"
+
+
+def _distinct(items: list[Value]) -> list[Value]:
+    found: list[Value] = []
+    for item in items:
+        if not any(same(item, other)[0] for other in found):
+            found.append(item)
+    return found
+
+
+def _ordered(gold, answer, stem: bool) -> bool:
+    return len(gold) == len(answer) and all(same(g, a, stem)[0] for g, a in zip(gold, answer, strict=True))
+
+
+def _is_region(value: Value) -> bool:
+    match value:
+        case Tuple(opening=opening, closing=closing, items=items):
+            ends = [item.tree for item in items if isinstance(item, Quantity)]
+            return opening + closing != "()" or any(("constant", "inf") in grammar.nodes(tree) for tree in ends)
+        case Relation(signs=signs):
+            return "=" not in signs
+    return isinstance(value, Joined | Reals)
+
+
+def _digits(value: Based) -> str:
+    return value.digits.lstrip("0") or "0"
+
+
+# --- relations
+
+
+def _relations(gold: Value, answer: Value, stem: bool) -> Verdict:
+    ours, theirs = _equation(answer), _equation(gold)
+    if ours is not None and theirs is not None:
+        return _proportional(theirs, ours, stem, False), "equations up to a factor"
+    match gold, answer:
+        case Relation(), Relation():
+            if len(gold.signs) != len(answer.signs):
+                return False, "relations of other lengths"
+            turned = replace(
+                answer, signs=tuple(_TURNED.get(s, s) for s in answer.signs[::-1]), sides=answer.sides[::-1]
+            )
+            right = any(_same_inequalities(gold, other, stem) for other in (answer, turned))
+            return right, "inequalities up to a positive factor"
+    return False, "a relation and a value"
+
+
+_TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+
+
+def _same_inequalities(gold: Relation, answer: Relation, stem: bool) -> bool:
+    for i, (ours, theirs) in enumerate(zip(answer.signs, gold.signs, strict=True)):
+        left, right = (_difference(r.sides[i], r.sides[i + 1]) for r in (gold, answer))
+        if _TURNED.get(ours, ours) == theirs:
+            right = ("neg", right)
+        elif ours != theirs:
+            return False
+        if not _proportional(left, right, stem, theirs in _TURNED):
+            return False
+    return True
+
+
+def _difference(a: tuple, b: tuple) -> tuple:
+    return ("add", (a, ("neg", b)))
+
+
+def _equation(value: Value) -> tuple | None:
+    """The tree that is 0: of an equation, or of y = 2x + 1 (a named expression)."""
+    if isinstance(value, Relation) and value.signs == ("=",):
+        return _difference(*value.sides)
+    if isinstance(value, Quantity) and value.name:
+        try:
+            return _difference(grammar.parse(tokenize(value.name)), value.tree)
+        except NotRead:
+            return None
+    return None
+
+
+def _proportional(a: tuple, b: tuple, stem: bool, positive: bool) -> bool:
+    """Whether a / b is one constant (a positive one, if asked) at all points."""
+    names = tuple(sorted(grammar.symbols(a) | grammar.symbols(b)))
+    if grammar.symbols(a) != grammar.symbols(b) and not names:
+        return False
+    ratio, agreed = None, 0
+    for point in evaluate.points(names, stem):
+        setting = evaluate.Setting(point)
+        setting.real, setting.exact = True, False
+        try:
+            with mpmath.workdps(evaluate.LOW):
+                x, y = evaluate.value(a, setting), evaluate.value(b, setting)
+                if x == 0 or y == 0:
+                    if x != y:
+                        return False
+                    continue
+                if not isinstance(x, Fraction) or not isinstance(y, Fraction):
+                    x, y = evaluate.to_float(x), evaluate.to_float(y)
+                found = x / y
+                if (positive and not found > 0) or (ratio is not None and not sets.equal(found, ratio)):
+                    return False
+        except evaluate.Undefined:
+            continue
+        ratio, agreed = found, agreed + 1
+        if agreed == evaluate.POINTS:
+            return True
+    return False
+
+
+# --- quantities
+
+
+def _quantities(gold: Quantity, answer: Quantity, stem: bool) -> Verdict:
+    if gold.name and answer.name and gold.name != answer.name:
+        ours, theirs = _equation(answer), _equation(gold)
+        right = ours is not None and theirs is not None and _proportional(theirs, ours, stem, False)
+        return right, "equations up to a factor"
+    rule = "named value" if gold.name or answer.name else "values"
+    if not gold.name and answer.name in grammar.symbols(gold.tree):
+        return False, "named: an equation and not a value"
+    for theirs, ours, note in _in_one_unit(gold, answer):
+        if theirs is None:
+            return False, note
+        if evaluate.same(theirs, ours, positive=stem):
+            return True, f"{rule}{note}"
+        if stem and _rounded(theirs, ours):
+            return True, f"STEM: {rule} within the tolerance{note}"
+    return False, f"{rule} differ"
+
+
+def _in_one_unit(gold: Quantity, answer: Quantity):
+    """Pairs of trees that may be compared, and what was done to the units."""
+    percent = [
+        value.unit is units.PERCENT or (value.unit and value.unit.dimension == units.PERCENT.dimension)
+        for value in (gold, answer)
+    ]
+    degree = [bool(value.unit and value.unit.dimension == units.DEGREE.dimension) for value in (gold, answer)]
+    if gold.unit is None or answer.unit is None:
+        yield gold.tree, answer.tree, "" if gold.unit is answer.unit else ", a unit on one side"
+        hundredth = ("number", Fraction(1, 100), False)
+        if percent[1]:
+            yield gold.tree, ("mul", (answer.tree, hundredth)), ", per cent"
+        if percent[0]:
+            yield ("mul", (gold.tree, hundredth)), answer.tree, ", per cent"
+        radian = ("div", ("constant", "pi"), ("number", Fraction(180), False))
+        if degree[1] and grammar.has(gold.tree, "constant"):
+            yield gold.tree, ("mul", (answer.tree, radian)), ", degrees in radians"
+        if degree[0] and grammar.has(answer.tree, "constant"):
+            yield ("mul", (gold.tree, radian)), answer.tree, ", degrees in radians"
+        return
+    factor = units.same(gold.unit, answer.unit)
+    if factor is False:
+        yield None, None, f"another unit: {answer.unit} and not {gold.unit}"
+    elif factor == 1:
+        yield gold.tree, answer.tree, ", the same unit"
+    else:
+        yield gold.tree, ("mul", (answer.tree, ("number", factor, False))), f", {answer.unit} in {gold.unit}"
+
+
+# --- STEM
+
+
+def _rounded(gold: tuple, answer: tuple) -> bool:
+    if grammar.symbols(gold) or grammar.symbols(answer):
+        return False
+    if _decimal(gold):
+        return _within(gold, answer, TOLERANCE)
+    places = _places(answer)
+    if places is None:
+        return False
+    value, half = evaluate.number(answer), places / 2
+    digits = abs(value) / places
+    if digits < 100:
+        return False
+    exact = evaluate.real(gold)
+    if exact is None or (isinstance(exact, Fraction) and exact.denominator == 1):
+        return False
+    with mpmath.workdps(evaluate.LOW):
+        return bool(
+            abs(evaluate.to_float(exact) - evaluate.to_float(value))
+            <= evaluate.to_float(half) * (1 + mpmath.mpf(10) ** -30)
+        )
+
+
+def _decimal(tree: tuple) -> bool:
+    r"""Whether a value is rounded: a decimal in it, or a power of ten as in 6 \times 10^{23}."""
+    ten = ("number", Fraction(10), False)
+    return any(
+        (node[0] == "number" and node[2]) or (node[0] == "pow" and node[1] == ten) for node in grammar.nodes(tree)
+    )
+
+
+def _places(tree: tuple) -> Fraction | None:
+    r"""What the last digit of a decimal counts (0.01 in 1.41, 10^5 in 1.41 \times 10^7); None for another tree."""
+    match tree:
+        case ("neg", inner):
+            return _places(inner)
+        case ("number", found, True):
+            return Fraction(1, found.denominator) if found.denominator == 1 else _last_place(found)
+        case ("mul", (("number", found, True), ("pow", ("number", base, False), exponent))) if base == 10:
+            power = evaluate.real(exponent)
+            if isinstance(power, Fraction) and power.denominator == 1 and abs(power) < 400:
+                return _last_place(found) * Fraction(10) ** int(power)
+    return None
+
+
+def _last_place(found: Fraction) -> Fraction:
+    places = 0
+    while (found * 10**places).denominator != 1:
+        places += 1
+    return Fraction(1, 10**places)
+
+
+def _within(gold: tuple, answer: tuple, tolerance: Fraction) -> bool:
+    ours, theirs = evaluate.real(answer), evaluate.real(gold)
+    if ours is None or theirs is None:
+        return False
+    with mpmath.workdps(evaluate.LOW):
+        ours, theirs = evaluate.to_float(ours), evaluate.to_float(theirs)
+        if not mpmath.isfinite(ours) or not mpmath.isfinite(theirs):
+            return False
+        return bool(abs(ours - theirs) <= evaluate.to_float(tolerance) * abs(theirs))

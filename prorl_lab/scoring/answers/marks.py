@@ -1,0 +1,221 @@
+"""What the reader looks for among the tokens of one level: separators, brackets, names, thousands, units."""
+
+import re
+from itertools import pairwise
+
+from . import units
+from .notation import CONNECTIVES, FUNCTIONS, GREEK
+from .tokens import Token, canonical
+
+_CURRENCIES = {r"\$": units.DOLLAR, "$": units.DOLLAR, "€": units.EURO, "£": units.POUND_STERLING, "¥": units.YEN}
+_LEAD = re.compile(
+    r"^\s*(?:\\text\{)?\s*(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)\s*(?:is\b|:|=)\s*\}?\s*:?\s*",
+    re.IGNORECASE,
+)
+
+
+def lead(text: str) -> str:
+    """The text without "The answer is" in front."""
+    return _LEAD.sub("", text.strip())
+
+
+def bare(text: str) -> str:
+    text = lead(text)
+    for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if len(text) > 2 * len(opening) and text.startswith(opening) and text.rstrip(".").endswith(closing):
+            inner = text.rstrip(".")[len(opening) : -len(closing)]
+            if opening not in inner.replace(r"\$", ""):
+                text = inner
+    return text
+
+
+def split(tokens, separators) -> list[list[Token]]:
+    """The tokens between separators outside of all brackets."""
+    found, depth = [[]], 0
+    for token in tokens:
+        if token.text in ("(", "[", r"\{"):
+            depth += 1
+        elif token.text in (")", "]", r"\}"):
+            depth -= 1
+        if depth == 0 and token.text in separators and token.kind in ("symbol", "command", "word"):
+            found.append([])
+        else:
+            found[-1].append(token)
+    return found
+
+
+def everything(tokens):
+    stack = list(tokens)
+    while stack:
+        token = stack.pop()
+        yield token
+        for item in token.items:
+            if isinstance(item, Token):
+                stack.append(item)
+            else:
+                stack.extend(part for part in item if isinstance(part, Token))
+                stack.extend(t for part in item if not isinstance(part, Token) for t in part)
+
+
+def outside(tokens):
+    """The tokens outside of all brackets."""
+    depth = 0
+    for token in tokens:
+        depth += (token.text in ("(", "[", r"\{")) - (token.text in (")", "]", r"\}"))
+        if depth == 0:
+            yield token
+
+
+def matched(tokens) -> bool:
+    """Whether the first bracket closes with the last token; ( and ] may belong together."""
+    depth = 0
+    for i, token in enumerate(tokens):
+        depth += (token.text in ("(", "[", r"\{")) - (token.text in (")", "]", r"\}"))
+        if depth == 0:
+            return i == len(tokens) - 1
+    return False
+
+
+def stripped(tokens) -> list[Token]:
+    tokens = list(tokens)
+    while tokens:
+        first, last = tokens[0], tokens[-1]
+        if len(tokens) == 1 and first.kind == "group":
+            tokens = list(first.items)
+        elif last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command"):
+            tokens.pop()
+        elif first.text in (
+            "=",
+            ":",
+            r"\approx",
+            ",",
+            r"\therefore",
+            r"\implies",
+            r"\Rightarrow",
+        ) and first.kind in ("symbol", "command"):
+            tokens.pop(0)
+        else:
+            return tokens
+    return tokens
+
+
+def joined_thousands(tokens) -> list[Token]:
+    """1,234 as one number; the tokens as they are if another comma without a blank stands beside (1,234,5)."""
+    found, at = [], 0
+    while at < len(tokens):
+        end = at + 1
+        if tokens[at].kind == "number" and re.fullmatch(r"[1-9]\d{0,2}", tokens[at].text):
+            while end + 1 < len(tokens) and _thousand(tokens[end], tokens[end + 1]):
+                end += 2
+        text = "".join(token.text for token in tokens[at:end] if token.text != ",") if end > at + 1 else tokens[at].text
+        found.append(tokens[at]._replace(text=text))
+        at = end
+    tight = any(a.text == "," and not a.blank and not b.blank for a, b in pairwise(found))
+    bracketed = any(token.text in ("(", "[", r"\{") for token in tokens)
+    return list(tokens) if tight or bracketed else found
+
+
+def _thousand(comma: Token, number: Token) -> bool:
+    whole = number.kind == "number" and re.fullmatch(r"\d{3}(\.\d+)?", number.text)
+    return bool(whole) and comma.text == "," and not comma.blank and not number.blank
+
+
+def name(tokens) -> str:
+    r"""What may stand before = as a name: x, x_1, f(x), \theta, AB, \angle ABC, words; "" for an expression."""
+    tokens = list(tokens)
+    if not tokens:
+        return ""
+    text = canonical(tokens).strip()
+    body = tokens
+    if tokens[-1].text == ")":
+        start = next((i for i, t in enumerate(tokens) if t.text == "("), 0)
+        arguments = tokens[start + 1 : -1]
+        if start == 0 or not all(t.kind in ("letter", "command", "number") or t.text == "," for t in arguments):
+            return ""
+        body = tokens[:start]
+        if len(body) == 1 and body[0].kind == "letter" and not arguments:
+            return ""
+    plain = [t for i, t in enumerate(body) if t.text not in ("_", "'") and not (i and body[i - 1].text == "_")]
+    if not plain or not all(
+        t.kind in ("letter", "word", "accent")
+        or (t.kind == "command" and (t.text[1:] in GREEK or t.text in (r"\angle", r"\triangle")))
+        for t in plain
+    ):
+        return ""
+    known = any(t.kind in ("word", "accent") or t.text in (r"\angle", r"\triangle") or t.upright for t in plain)
+    capitals = all(t.text[0].isupper() for t in plain)
+    return text if len(plain) == 1 or known or capitals else ""
+
+
+def names_in(sides) -> set[str]:
+    return {
+        canonical([token]).strip()
+        for side in sides
+        for token in everything(side)
+        if token.kind in ("letter", "command", "word")
+    }
+
+
+def without_unit(side) -> list[Token]:
+    """A side of a relation without its unit: x > 5 cm."""
+    for number, unit, certain in unit_splits(side, gold=True):
+        if certain and unit.dimension is not None:
+            return number
+    return currency(side)[1]
+
+
+def currency(tokens) -> tuple[units.Unit | None, list[Token]]:
+    tokens = list(tokens)
+    for at in (0, 1):
+        if at < len(tokens) - 1 and tokens[at].text in _CURRENCIES and (at == 0 or tokens[0].text in "+-"):
+            return _CURRENCIES[tokens[at].text], tokens[:at] + tokens[at + 1 :]
+    if len(tokens) > 1 and tokens[-1].text in _CURRENCIES:
+        return _CURRENCIES[tokens[-1].text], tokens[:-1]
+    return None, tokens
+
+
+def unit_splits(tokens, gold: bool):
+    """(number's tokens, unit, whether that is certain) of every place where a unit may begin."""
+    depth = 0
+    angle = any(token.text in FUNCTIONS for token in tokens)
+    for at in range(1, len(tokens)):
+        token, before = tokens[at], tokens[at - 1]
+        depth += (before.text in ("(", "[", r"\{")) - (before.text in (")", "]", r"\}"))
+        if depth or (before.text in ("_", "^", "+", "-", "*", "/") and before.kind == "symbol"):
+            continue
+        degree = token.text == "^" and canonical(tokens[at + 1 : at + 2]).strip() == r"\circ"
+        certain = (
+            (token.kind == "word" and token.text not in CONNECTIVES)
+            or (token.kind == "letter" and token.upright and token.text not in ("e", "i"))
+            or token.text in (r"\%", "%")
+            or ((degree or token.text == r"\circ") and not angle)
+            or (token.kind == "command" and token.text.removeprefix("\\") in units.MACROS)
+            or (
+                token.kind == "frac"
+                and all(t.upright or t.kind == "word" for part in token.items for t in part if t.text != "1")
+            )
+            or (
+                token.text == "/" and at + 1 < len(tokens) and (tokens[at + 1].kind == "word" or tokens[at + 1].upright)
+            )
+        )
+        if certain and degree and len(tokens) > at + 2 and tokens[at + 2].text not in ("C", "F", "/", "."):
+            continue
+        plain = (
+            token.kind == "letter" and not token.upright and token.blank and before.kind in ("number", "group", "frac")
+        )
+        if not certain and not plain:
+            continue
+        unit = units.read(tokens[at:])
+        if unit is None or (not certain and not _plain_unit(tokens, at, gold)):
+            continue
+        yield tokens[:at], unit, certain or (gold and not {"g", "h"} & {t.text for t in tokens[at:]})
+
+
+def _plain_unit(tokens, at: int, gold: bool) -> bool:
+    """Whether letters in plain mathematics may be a unit: several, or one of the usual ones; never a gold's g or h."""
+    tail = tokens[at:]
+    if len(tail) > 1:
+        return True
+    if not gold:
+        return tail[0].text in units.PLAIN_LETTERS | {"g", "h"}
+    return tail[0].text in units.PLAIN_LETTERS and not tokens[at - 1].text.isdigit()

@@ -1,0 +1,577 @@
+r"""Which answers are the reference's: equal spellings, wrong ones of whole kinds, and hostile texts, kind by kind.
+
+Every pair is a fact of mathematics or of notation, decided here by hand; none was made by the code under test.
+"""
+
+import doctest
+import importlib
+import itertools
+import json
+import os
+import pkgutil
+import random
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from prorl_lab.scoring import answers, extract, math_answers
+from prorl_lab.scoring.answers import evaluate, grammar, reader
+from prorl_lab.scoring.answers.tokens import NotRead, canonical, tokenize
+from prorl_lab.scoring.answers.values import Text
+from prorl_lab.scoring.math_answers import score_math, score_stem
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def math(answer: str, gold: object) -> float:
+    return score_math(f"so \\boxed{{{answer}}}", {"answer": gold})[0]
+
+
+def stem(answer: str, gold: object) -> float:
+    return score_stem(f"so \\boxed{{{answer}}}", {"answer": gold})[0]
+
+
+# A line: the reference | an answer | another ...   `=` lines are right, `!` lines are wrong.
+KINDS = {
+    "the case of symbols": r"""
+        = R-r | -r+R
+        ! R-r | r-R
+        ! \frac{v}{V} | 1 | \frac{V}{v}
+        ! B | b
+        ! X_1+x_1 | 2x_1 | 2X_1
+    """,
+    "letters in order": r"""
+        = PQRS | \text{PQRS} | P Q R S
+        ! PQRS | QPRS | SRQP
+        ! \text{H}_2\text{O} | \text{H}_2\text{O}_2 | H_2O_2
+        ! \text{NO}_2 | \text{SO}_2 | 2
+        = \text{NO}_2 | \mathrm{NO_2} | NO_2
+        = 3ab | 3ba
+    """,
+    "numbers": r"""
+        = 42 | 42.0 | +42 | 42. | (42) | {42} | \mathbf{42} | \text{42} | \boxed{42} | 6\times7 | \frac{84}{2} | 4.2e1
+        = 42 | $42$ | \(42\) | \textcolor{blue}{42} | \underline{42} | 42, | The answer is 42 | n = 42 | \approx 42
+        ! 42 | -42 | 4.2 | 24 | 421 | 42! | 42i | 42x | 4 2 | 042e1 | 41,42 | 42,43 | \{42, 43\} | (42,43)
+        = 0.75 | \frac34 | 3/4 | .75 | ¾ | 75\% | \dfrac{3}{4} | \tfrac34 | \frac{6}{8} | \nicefrac{3}{4}
+        ! 0.75 | \frac43 | 0.075 | 7.5 | -\frac34 | 0.755
+        = -\frac{5}{8} | \frac{-5}{8} | -5/8 | - \frac 58 | -0.625
+        = 10^{-6} | 0.000001 | 1e-6 | \frac{1}{10^6}
+        ! 10^{-6} | 10^{-7} | 0 | -10^{-6} | 2\cdot10^{-6}
+        ! \frac{1}{900!} | \frac{1}{901!} | 0
+        ! 2^{-77} | 2^{-78} | 0
+        ! 10^{40} | 10^{40}+1
+        ! 9.11\times10^{-31} | 1.67\times10^{-27} | 9.11\times10^{-28} | -9.11\times10^{-31} | 0
+    """,
+    "roots, powers and constants": r"""
+        = 2\sqrt{3} | \sqrt{12} | 2√3 | 2*sqrt(3) | \frac{6}{\sqrt3} | 12^{1/2} | \sqrt3\cdot 2
+        ! 2\sqrt{3} | 3\sqrt2 | \sqrt{6} | 2\sqrt[3]{3} | 3.464 | 3.4641016
+        = \frac{\pi}{2} | \frac\pi2 | \frac\pi 2 | \pi/2 | 0.5\pi | π/2
+        ! \frac{\pi}{2} | 2 | 1.5708 | \frac{2}{\pi} | \frac{11}{7}
+        = \sqrt[3]{-8} | -2
+        = \sqrt2\sqrt3-\sqrt6 | 0
+        ! \sqrt2\sqrt3-\sqrt6 | 10^{-30}
+        = e^3-1 | -1+exp(3) | \mathrm{e}^3-1
+        = \frac{1+\sqrt5}{2} | \frac{2}{\sqrt5-1}
+        ! 2 | \sqrt{2}^{2}+10^{-60}
+    """,
+    "mixed numbers and blanks": r"""
+        = 3\frac{1}{4} | \frac{13}{4} | 3 1/4 | 3.25 | 13/4 | 3 \tfrac14 | 3¼
+        ! 3\frac{1}{4} | \frac34 | 0.75 | 3 | \frac{31}{4} | 31/4
+        = -6\frac{1}{2}\text{ feet} | -6.5 | -\frac{13}{2}
+        ! -6\frac{1}{2} | -5.5 | -3
+        = \frac32 | 3\left(\frac12\right) | 3\cdot\frac12
+        ! 57 | 5 7 | 5 \quad 7
+        ! \frac{31}{4} | 3 1/4
+    """,
+    "thousands marks": r"""
+        = 1234567 | 1,234,567 | 1{,}234{,}567 | 1\,234\,567 | 1,\!234,\!567 | \$1,234,567
+        ! 48,215 | 48, 215 | 48 | 215
+        ! 17, 305 | 17305 | 17.305
+        = 17, 305 | 305, 17 | 17,305
+        ! 0 | 2\,000 | 2{,}000
+        = (3,141) | (3, 141)
+        ! (3,141) | 3141
+        ! \$7, \$250 | \$7250
+    """,
+    "repeating decimals": r"""
+        = \frac{2}{3} | 0.\overline{6} | 0.\bar{6} | 0.6\overline{6}
+        = \frac{5}{11} | 0.\overline{45} | .\overline{45}
+        ! \frac{2}{3} | 0.6 | 0.67 | 0.666666 | 0.\overline{66}1
+        = 1 | 0.\overline{9}
+    """,
+    "Unicode": r"""
+        = x^2+1 | x²+1
+        = 45^\circ | 45° | 45\degree | 45
+        = [-\infty, 2) | [−∞, 2)
+        = (1,-2) | （1，−2）
+        = \frac{x_1}{2} | x₁/2
+        = \theta\cdot\pi | θ·π
+        = \emptyset | ∅ | \varnothing | \{\}
+        = x\le 4 | x≤4
+    """,
+    "text that counts": r"""
+        = 4-7i | 4-7\mathrm{i} | -7i+4
+        ! 4-7\mathrm{i} | 4 | -3 | 4-7
+        ! 3\mathrm{e} | 3
+        ! -5 \text{ or } -8 | -58 | -13 | -5 | -8 | 5 \text{ or } 8
+        = -5 \text{ or } -8 | -8,-5 | \{-5,-8\} | -5 and -8 | x=-5 \text{ or } x=-8
+        = 4, 9\text{, and }16 | 4,9,16 | \{16,9,4\}
+        ! 4, 9\text{, and }16 | 4,916 | 4, 9 | 4,9,16,25
+        ! 7 | \text{not }7 | 7\text{ million} | 7 \text{ or more}
+        ! 7 | \text{at least }7 | 7 \text{ or } 8 | 7 thousand | \text{minus }7
+        ! \text{P wins by }4 | \text{Q wins by }4 | 4
+        = \text{P wins by }4 | P wins by 4
+        ! \text{II, IV} | \text{II, III} | \text{II}
+        = \text{Tuesday} | tuesday | Tuesday. | \textbf{Tuesday}
+        ! \text{Tuesday} | \text{Thursday} | T | \text{Tues or Thurs}
+        ! \text{odd} | \text{even}
+        = \text{odd} | odd | Odd
+        = \mbox{five} | 5
+        ! \text{Side 0 loses} | 0 | 10
+        ! {\text{none of them}} | {} | 0 | {\text{all of them}}
+        ! \mathrm{sin}\,x | \mathrm{cos}\,x | x
+    """,
+    "choices": r"""
+        = C | (C) | \text{C} | \textbf{(C)} | [C] | C. | (C) 12 | \textbf{(C)}\ 12 | C: because | Answer: C
+        ! C | c | D | CD | C, D | (C) or (D) | C. or D. | (C)(D) | 3
+        = \text{(E)} | E
+        = \text{A, C} | C, A | A and C | \text{A},\text{C}
+        ! \text{A, C} | A | A, B | A, B, C | AC
+    """,
+    "units": r"""
+        = 15\mbox{ cm}^2 | 15 | 15 \text{ cm}^{2}
+        = 15\mbox{ cm}^2 | 15 \text{ square centimeters} | 15 \text{ square units} | 0.0015\text{ m}^2
+        ! 15\mbox{ cm}^2 | 225 | 15\text{ cm} | 15\text{ m}^2 | 15\text{ cm}^3
+        = 6 | 6 cm | 6\,\mathrm{kg} | 6 miles per hour | 6 {\rm cm}
+        = 6 | \SI{6}{m/s} | 6 dollars | \$6 | 6\text{ pieces} | 6 m/s
+        ! 6 | 6m | 6x | 6\frac{m}{M} | 36\text{ cm} | 6\text{ hundred}
+        = 6 dollars | 6 | \$6 | 600\text{ cents}
+        ! 6 dollars | 6\text{ cents} | 6\text{ euros}
+        ! 3g | 3 | 3h
+        ! x+5h | x+5
+        = 80\text{ km/h} | 80\ \mathrm{km\,h^{-1}} | 80\,\frac{\text{km}}{\text{h}} | 80 kilometers per hour | 80
+        ! 80\text{ km/h} | 80\text{ m/s} | 80\text{ km}
+        = 19\text{ daps} | 19 | 19 \text{ dap}
+        ! 19\text{ daps} | 19\text{ baps} | 91
+        ! 343 | 7\text{ m}^3
+        = 2.5\text{ hours} | 150\text{ minutes} | 2\frac12\text{ h}
+    """,
+    "per cent and degrees": r"""
+        = 35\% | 35 | 0.35 | \frac{7}{20} | 35 percent | 35\text{ percent}
+        ! 35\% | 3.5 | 0.35\% | 350
+        = \frac13 | 33\frac13\%
+        = \sin 30^\circ | \frac12 | 0.5 | \cos 60°
+        ! \sin 30^\circ | \sin 30 | \sin 60^\circ
+        ! \cos 40 | \cos 40^\circ
+        = 60^\circ | 60 degrees | \frac{\pi}{3} | 60
+        ! 60^\circ | \frac{\pi}{6} | 60^2 | 60°C
+    """,
+    "lists, sets and tuples": r"""
+        = 2, -3, 5 | 5,2,-3 | \{-3,2,5\} | -3; 2; 5 | x=2,x=-3,x=5
+        ! 2, -3, 5 | 2,3,5 | 2,-3 | 2,-3,5,7 | (2,-3,5) | 4
+        ! 1, 1, 2 | 1, 2 | 1,2,2
+        = \{1, 2\} | \{2, 1\} | 1,2 | \{2,1,1\}
+        ! \{1, 2\} | (1,2) | [1,2] | \{1\} | \{1,2,3\} | 12
+        = (1,2) | \left(1,\ 2\right) | (1.0, \frac42) | \langle 1,2\rangle
+        ! (1,2) | (2,1) | [1,2) | [1,2] | (1,2,3) | 1
+        = 4\pm\sqrt7 | 4+\sqrt7,4-\sqrt7 | \{4-\sqrt{7},4+\sqrt{7}\}
+        ! 4\pm\sqrt7 | 4+\sqrt7 | 4\pm7 | -4\pm\sqrt7
+        ! 5 | 4\pm1 | 5\pm0.1
+        = PQ=7, RS=4 | RS = 4, PQ = 7 | 7, 4
+        ! PQ=7, RS=4 | 4, 7 | PQ=4, RS=7
+        ! 1, 2, \ldots, n | 1, 3, \ldots, 2n-1 | 1,2,n | 1,2
+        = 1, 2, \ldots, n | 1,2,\dots,n | 1, 2, ..., n | 1,2,…,n
+    """,
+    "matrices": r"""
+        = \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | \begin{bmatrix}1&2\\3&\frac82\end{bmatrix}
+        = \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}.
+        ! \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | \begin{pmatrix}1&3\\2&4\end{pmatrix}
+        ! \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | \begin{vmatrix}1&2\\3&4\end{vmatrix}
+        ! \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} | -2 | 4
+        = \begin{pmatrix} 3 \\ -1 \end{pmatrix} | (3,-1)
+        = \begin{pmatrix} 3 \\ -1 \end{pmatrix} | -\begin{pmatrix} -3 \\ 1 \end{pmatrix}
+        = \begin{pmatrix} 3 \\ -1 \end{pmatrix} | \frac13\begin{pmatrix} 9 \\ -3 \end{pmatrix}
+        ! \begin{pmatrix} 3 \\ -1 \end{pmatrix} | \begin{pmatrix} 3 & -1 \end{pmatrix} | (-1,3) | 3, -1
+    """,
+    "sets of reals": r"""
+        = (2,7] | 2<x\le7 | 7\ge x>2 | \{x \mid 2 < x \le 7\} | x\in(2,7] | ]2,7] | (2,5]\cup(5,7] | 3 < x+1 \le 8
+        ! (2,7] | [2,7] | (2,7) | 2\le x\le7 | (2,6] | (2,5)\cup(5,7] | 7 | x>2
+        = (-\infty,4)\cup(4,\infty) | x\ne4 | \mathbb{R}\setminus\{4\} | x<4 \text{ or } x>4 | (4,\infty)\cup(-\infty,4)
+        ! (-\infty,4)\cup(4,\infty) | \mathbb{R} | (-\infty,\infty)
+        ! (-\infty,4)\cup(4,\infty) | x<4 \text{ and } x>4 | (-\infty,4)\cup(5,\infty) | x\ne5
+        ! (-\infty,0)\cup\{1\} | (-\infty,0)\cup\{2\} | (-\infty,0) | (-\infty,1)
+        ! \{x \mid -3\le x<5\} | 5 | -3 | \{-3,5\} | [-3,5]
+        = (-\infty,\infty) | \mathbb{R} | \text{all real numbers}
+        = x > 3 | (3,\infty) | 3<x | 2x>6 | -x<-3
+        ! x > 3 | x < 3 | x\ge3 | 3 | x>-3 | y>3
+        = -5\leq f(x)\leq 9 | [-5,9]
+    """,
+    "equations and relations": r"""
+        = x^2-6x+2=0 | 2x^2-12x+4=0 | x^2+2=6x | 0=x^2-6x+2
+        ! x^2-6x+2=0 | x^2-6x+3=0 | x^2+6x+2=0 | x^2-6x+2 | 0 | x=2
+        = y=3x-1 | y=-1+3x | 3x-y=1 | 3x-1 | f(x)=3x-1
+        ! y=3x-1 | y=3x+1 | x=3y-1 | y=3x | 3x
+        = 7 | x=7 | x = 7.0 | f(2)=7 | \theta=7 | 3+4=7
+        ! 7 | 2x=14 | x-7=0 | 6=7 | 2+6=7 | x=6 | x>7 | x \ne 7
+        ! k = 3 | m = 3 | k = -3 | 3k = 3 | 2k=7
+        ! u+v=4 | 4 | u+v=5 | v=4
+        ! \log_3\frac19=-2 | \log_3\frac19=-3 | -3
+        = \log_3\frac19=-2 | -2
+        = \frac58=0.625 | \frac58 | 0.625
+        = s^2\le 5r^2 | 5r^2\ge s^2 | 2s^2 \le 10 r^2
+        ! s^2\le 5r^2 | s^2\ge5r^2 | s^2<5r^2 | s^2\le6r^2
+        ! \lim_{x\to 0} u(x) = 3 | \lim_{x\to 1} v(x) = 3 | 3
+    """,
+    "ratios, times, bases": r"""
+        = 9:15 | 09:15 | 9:15 \text{ a.m.}
+        ! 9:15 | 9:45 | 15:9 | 18:30 | 3:5
+        = 6\!:\!20 \text{ p.m.} | 6:20 pm | 6:20\ \mathrm{P.M.} | 6:20
+        ! 6\!:\!20 \text{ p.m.} | 6:20 \text{ a.m.} | 6:21 \text{ p.m.} | 620
+        = 2:7 | 2 : 7 | 2 \text{ to } 7 | \frac27
+        ! 2:7 | 7:2 | 2:9 | 27 | 4:14
+        = 253_7 | 253_{7} | 253 | 253_{\text{seven}} | (253)_7
+        ! 253_7 | 253_8 | 253_6 | 254_7 | 136
+        = \text{B4}_{12} | B4_{12}
+        ! \text{B4}_{12} | \text{A4}_{12} | 4 | \text{B4}_{13}
+        ! 12 | 12_5
+    """,
+    "expressions": r"""
+        = (x+2)^2 | x^2+4x+4 | (2+x)(x+2) | (x+2)(x+2)
+        ! (x+2)^2 | x^2+4 | (x-2)^2 | x^2+4x+5 | (y+2)^2
+        = \frac{x+y}{2} | (x+y)/2 | \frac12x+\frac y2 | 0.5(x+y)
+        ! \frac{x+y}{2} | x+\frac y2 | x+y/2 | \frac{2}{x+y}
+        = 2\sin x\cos x | \sin 2x | \sin(2x)
+        ! 2\sin x\cos x | \sin x\cos x | 2\sin x | \sin^2 x | \sin x^2
+        = \cos^2 t | 1-\sin^2 t | (\cos t)^2
+        ! f(2x) | 2f(x) | f(x) | f(-2x)
+        = 2^{n+1} | 2\cdot2^n
+        ! 2^{n+1} | 2^n+1 | 2^{n}
+        = \frac{n!}{(n-1)!} | n
+        = (1-i)^2 | -2i
+        ! \sqrt{x^2} | x | -x
+        = \sqrt{x^2} | |x|
+        = \log_2 8x | 3+\log_2 x
+        ! 1000 | \lg 1000 | \log 1000
+        = \lg 1000 | 3
+        = |x-3| | \left|3-x\right|
+        = \binom{9}{4} | 126
+        ! x_1 | x_2 | x | x1
+        = \frac{1}{5}\triangle PQR | \triangle PQR/5
+        ! \frac{a}{b}c | \frac{a}{bc}
+        = 8x^9-125y^6 | (2x^3)^3-(5y^2)^3
+        ! \frac{x^2}{9} ** y, 7 | \frac{x^2}{4} ** z, 7
+    """,
+}
+
+
+def pairs(block: str, sign: str) -> list[tuple[str, str]]:
+    found = []
+    for line in block.strip().splitlines():
+        gold, *others = re_split(line.strip()[1:])
+        if line.strip()[0] == sign:
+            found += [(gold, other) for other in others]
+    return found
+
+
+def re_split(line: str) -> list[str]:
+    return [part.strip() for part in line.split(" | ")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_right_spellings_are_paid_and_wrong_values_are_not(kind: str) -> None:
+    right = [pair for pair in pairs(KINDS[kind], "=") if math(pair[1], pair[0]) != 1]
+    wrong = [pair for pair in pairs(KINDS[kind], "!") if math(pair[1], pair[0]) != 0]
+    own = [gold for sign in "=!" for gold, _ in pairs(KINDS[kind], sign) if math(gold, gold) != 1]
+    assert (right, wrong, own) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            "6.626e-34",
+            [r"6.63\times10^{-34}", r"6.62 \times 10^{-34}\ \text{J s}"],
+            ["1.38e-23", "-6.626e-34", "6.626e-31"],
+        ),
+        ("0.00002", ["0.00002", r"2\times10^{-5}"], ["0.00004", "0", "0.0000205"]),
+        ("0.143", [r"\frac17", "1/7", "0.1429"], [r"\frac16", "0.16"]),
+        ("1.73", [r"\sqrt3", "1.732"], [r"\sqrt2", "1.8"]),
+        (r"\sqrt3", ["1.73", "1.732", "1.7321"], ["1.7", "1.72", "1.74", "2"]),
+        (r"\frac17", ["0.143"], ["0.14", "0.144"]),
+        ("120", ["120", "120.0"], ["121", "119.5", "120.4"]),
+        (r"\sqrt{3gh}", [r"\sqrt3\sqrt g\sqrt h"], [r"\sqrt{3g}h", r"3\sqrt{gh}"]),
+        (
+            r"2\pi\sqrt{\frac{m}{k}}",
+            [r"2\pi\frac{\sqrt m}{\sqrt k}"],
+            [r"2\pi\sqrt{\frac{k}{m}}", r"2\pi\sqrt{\frac{M}{k}}"],
+        ),
+        (
+            "9.8 m/s^2",
+            ["9.8", r"9.81\ \mathrm{m\,s^{-2}}", r"980\text{ cm/s}^2", "9.8 m/s²"],
+            ["96", "9.8 m/s", "9.8 km/s^2"],
+        ),
+        (r"4\text{ s}^{-1}", ["4", r"4\ \mathrm{s^{-1}}", "4 Hz"], [r"\frac14", "4 s"]),
+        ("D", ["(D)", "[D]", "D. 4 J", "Answer: D", r"\mathbf{D}"], ["C", "d", "C or D"]),
+        ("2.0 J", ["2.0", "2 J", "2000 mJ"], ["2 kJ", "2 N"]),
+    ],
+)
+def test_stem_values_have_the_precision_they_are_written_with(gold: str, right: list[str], wrong: list[str]) -> None:
+    assert [answer for answer in [gold, *right] if stem(answer, gold) != 1] == []
+    assert [answer for answer in wrong if stem(answer, gold) != 0] == []
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "score", "status"),
+    [
+        (r"\boxed {42}", "42", 1, "ok"),
+        ("\\boxed\n{42}", "42", 1, "ok"),
+        (r"\boxed 7", "7", 1, "ok"),
+        (r"\boxed7", "7", 1, "ok"),
+        (r"\fbox{42}", "42", 1, "ok"),
+        (r"\boxedx{42}", "42", 0, "format"),
+        (r"\boxed{}", "42", 0, "format"),
+        (r"\boxed{42", "42", 0, "format"),
+        (r"\boxed{42} \boxed{43", "42", 0, "format"),
+        ("42", "42", 0, "format"),
+        ("\\boxed{\u0664\u0662}", "42", 0, "format"),
+        (r"\boxed{4} and \boxed{9}", "4, 9", 1, "ok"),
+        (r"first \boxed{1}, then \boxed{4} and \boxed{9}", "4, 9", 1, "ok"),
+        (r"\boxed{4} or \boxed{9}", "9", 1, "ok"),
+        (r"\boxed{9} or \boxed{4}", "9", 0, "wrong"),
+        (r"\boxed{9}", "4, 9", 0, "wrong"),
+        (r"\boxed{4}", r"so \boxed{4} and \boxed{9}", 0, "wrong"),
+        (r"\boxed{4, 9}", r"so \boxed{4} and \boxed{9}", 1, "ok"),
+        (r"\boxed{4}", r"so \boxed{4}", 1, "ok"),
+        (r"\boxed{5/7}", [r"\frac{1}{1.4}", r"\frac57"], 1, "ok"),
+        (r"\boxed{2}", ["1", "2"], 1, "ok"),
+        (r"\boxed{1, 2}", ["1", "2"], 0, "wrong"),
+        (r"\boxed{1}", "", 0, "error"),
+    ],
+)
+def test_boxes_and_references(response: str, gold: object, score: float, status: str) -> None:
+    found = score_math(response, {"answer": gold})
+    assert found[:2] == (score, status)
+    assert found[2]  # every verdict says why
+
+
+def test_an_answer_that_is_not_read_is_told_from_a_wrong_one() -> None:
+    *_, why = score_math(r"\boxed{\sum_k k}", {"answer": "3"})
+    assert "sum" in why
+    *_, why = score_math(r"\boxed{3}", {"answer": r"\sum_k k"})
+    assert "reference is text" in why
+    assert score_math(r"\boxed{\sum_k k}", {"answer": r"\sum_{k} k"})[0] == 1
+
+
+# --- the tree and its value against Python's own arithmetic
+
+
+def test_random_arithmetic_is_worth_what_python_says() -> None:
+    rng = random.Random(3)
+
+    def made(depth: int) -> tuple[str, Fraction]:
+        if depth == 0:
+            number = rng.randint(1, 9)
+            return str(number), Fraction(number)
+        a, x = made(depth - 1)
+        b, y = made(depth - 1)
+        match rng.choice("+-*/^"):
+            case "+":
+                return f"({a}+{b})", x + y
+            case "-":
+                return rf"\left({a}-{b}\right)", x - y
+            case "*":
+                return rf"{a}\cdot {b}", x * y
+            case "/" if y:
+                return rf"\frac{{{a}}}{{{b}}}", x / y
+        return f"({a})^{{2}}", x**2
+
+    for _ in range(300):
+        text, worth = made(rng.randint(1, 4))
+        try:
+            found = evaluate.number(grammar.parse(tokenize(text)))
+        except NotRead:
+            assert "/" in text or "frac" in text  # divided by zero
+            continue
+        assert found == worth, text
+
+
+def test_close_values_differ_and_noise_does_not() -> None:
+    def same(a: str, b: str) -> bool:
+        return evaluate.same(grammar.parse(tokenize(a)), grammar.parse(tokenize(b)))
+
+    assert same(r"\sqrt{2}^2", "2")
+    assert same(r"\sqrt{5+2\sqrt6}", r"\sqrt2+\sqrt3")
+    assert same(r"\sin 15^\circ", r"\frac{\sqrt6-\sqrt2}{4}")
+    assert not same(r"\sqrt{2}", r"\frac{665857}{470832}")  # agrees to 12 digits
+    assert not same(r"e^{\pi\sqrt{163}}", "262537412640768744")  # to 30 digits
+    assert not same(r"\pi", r"3.14159265358979323846264338327950288419716939937510")  # to 50
+
+
+# --- hostile texts
+
+HOSTILE = {
+    "towers": "9^{9^{9^{9^9}}}",
+    "a tower of towers": r"5^{5^{5^{5^5}}}",
+    "factorials": "((9!)!)!",
+    "a large factorial": "(10^9)!",
+    "a large binomial": r"\binom{10^9}{500000000}",
+    "a large power": "2^{10^9}",
+    "a power of a sum": "(x+1)^{10000}",
+    "many terms": "(a+b+c+d+e)^{60}",
+    "exp of exp": "e^{e^{e^{e^{10}}}}",
+    "sine of a tower": r"\sin(2^{2^{30}})",
+    "tangent of a large angle": r"\tan(10^{100})",
+    "logarithms": r"\log\log\log\log 10",
+    "root of a large index": r"\sqrt[10^{100}]{2}",
+    "a division by zero": r"\frac{1}{0}+\frac{x}{0}",
+    "zero to minus one": "0^{-1}",
+    "brackets": "(" * 200 + ")" * 200,
+    "brackets around a number": "(" * 200 + "1" + ")" * 200,
+    "braces": "{" * 200 + "}" * 200,
+    "tuples in tuples": "(1," * 120 + "1" + ")" * 120,
+    "lists": "1," * 240 + "1",
+    "unions": r"(0,1)\cup" * 55 + "(0,1)",
+    "minus signs": "-" * 490 + "1",
+    "carets": "^" * 490,
+    "powers": "x" + "^x" * 240,
+    "degrees": "1" + "°" * 450,
+    "bars": "|" * 490,
+    "roots": r"\sqrt" * 95 + "2",
+    "fractions": r"\frac" * 95 + "12",
+    "fonts": r"\text" * 95 + "x",
+    "functions": r"\sin" * 120 + "x",
+    "begin": r"\begin{pmatrix}" * 30,
+    "plus-minus": r"\pm1" * 120,
+    "blanks": "1" + " " * 450 + "1",
+    "digits": "9" * 499,
+    "decimals": "0." + "9" * 490,
+    "an exponent of many digits": "1e" + "9" * 480,
+    "thousands": "1" + ",000" * 120,
+    "chains": "x=" * 240 + "1",
+    "letters": "abcdefghijklmnopqrstuvwxyz" * 19,
+    "words": r"\text{ or }" * 45,
+    "dollars": "$" * 490,
+    "backslashes": "\\" * 489,
+    "accents": r"\overline" * 55 + "1",
+    "primes": "f" + "'" * 480 + "(x)",
+    "subscripts": "x" + "_x" * 240,
+    "factorial signs": "3" + "!" * 400,
+    "code": "__import__('os').system('true')",
+    "surrogates": "\ud800" * 100,
+    "NUL": "\0" * 400,
+}
+GOLDS = ["42", r"\frac{1}{3}", "x^2+1", "(1,2)", "1, 2", "(0,1]", "y=2x", "C", r"\text{even}", "17_8", r"\sqrt2", "x>1"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_texts_get_their_verdict_at_once(name: str) -> None:
+    """Against every kind of reference, and as the reference; processor time, far above what a verdict needs."""
+    text = HOSTILE[name]
+    start = time.process_time()
+    for gold in GOLDS:
+        for score in (score_math, score_stem):
+            assert score(f"\\boxed{{{text}}}", {"answer": gold})[0] == 0
+            assert score(f"\\boxed{{{gold}}}", {"answer": text})[0] == 0
+    assert score_math(f"\\boxed{{{text}}}", {"answer": text})[1] in ("ok", "wrong", "format")
+    assert time.process_time() - start < 20  # 48 verdicts: a guard against minutes, not a measurement
+
+
+@pytest.mark.parametrize("unit", ["\\boxed{", "\\boxed{1}", "\\boxed", "\\boxed{\\boxed{1}", "\\fbox {"])
+def test_boxes_without_number_are_found_in_bounded_time(unit: str) -> None:
+    start = time.process_time()
+    score_math(unit * (900_000 // len(unit)), {"answer": "42"})
+    assert time.process_time() - start < 10
+
+
+# --- real references
+
+
+def golds(name: str) -> list[str]:
+    folder = os.environ.get("PRORL_TEST_DATA")
+    if not folder:
+        pytest.skip("PRORL_TEST_DATA does not name the folder of real test data")
+    path = Path(folder, "math", name)
+    if path.suffix == ".jsonl":
+        return [json.loads(row)["answer"].rpartition("####")[2].strip() for row in path.read_text().splitlines()]
+    return [str(row["answer"]) for row in json.loads(path.read_text())]
+
+
+FILES = ["eval_aime.json", "eval_amc.json", "eval_math.json", "train_math.json", "gsm8k_test.jsonl"]
+
+
+def test_real_references_are_read_and_are_themselves_and_no_other() -> None:
+    found = sorted({gold for name in FILES for gold in golds(name) if gold.strip() and len(gold) <= 500})
+    assert len(found) > 3_000
+    texts = [(gold, reader.read(gold, gold=True)) for gold in found]
+    unread = [gold for gold, value in texts if isinstance(value, Text) and not value.why.startswith("letters")]
+    assert [g for g in unread if not set(canonical(tokenize(g))) <= set("abcdefghijklmnopqrstuvwxyz ")] == []  # words
+    assert [gold for gold in found if math(gold, gold) != 1] == []
+    shuffled = random.Random(0).sample(found, len(found))
+    paid = {(a, b) for a, b in zip(found, shuffled, strict=True) if math(a, b) and a.strip() != b.strip()}
+    assert paid <= {(r"\dfrac{5}{8}", "0.625"), ("0.625", r"\dfrac{5}{8}")}  # the one value twice
+
+
+def changes(gold: str, rng: random.Random) -> list[str]:
+    """Texts of another value: a digit, a sign, a letter's case, an exponent, a member more, nought and one."""
+    found = ["0", "1", f"-({gold})", f"{gold}+1", f"({gold})^2", f"{gold}, 77", f"2({gold})"]
+    places = [i for i, character in enumerate(gold) if character.isdigit()]
+    for place in rng.sample(places, min(3, len(places))):
+        found.append(gold[:place] + str((int(gold[place]) + rng.randint(1, 8)) % 10) + gold[place + 1 :])
+    return found
+
+
+def test_changed_integers_of_real_references_are_never_paid() -> None:
+    """Plain integers, whose changes' values Python itself computes."""
+    rng = random.Random(1)
+    whole = [g for name in FILES for g in golds(name) if g.isdigit() and len(g) < 8 and int(g) > 1]
+    tried = 0
+    for gold in rng.sample(whole, 400):
+        for text in changes(gold, rng):
+            if text.isdigit() and int(text) == int(gold):
+                continue
+            tried += 1
+            assert math(text, gold) == 0, (text, gold)
+    assert tried > 3_000
+
+
+# --- what a person sees
+
+
+def test_check_prints_the_values_and_the_rule() -> None:
+    command = [sys.executable, "-m", "prorl_scale.rewards", "check", "--domain", "math", "--gold", "-3"]
+    done = subprocess.run(
+        [*command, "--answer", r"x = -\frac{6}{2}\text{ cm}"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert lines["reference"] == "quantity: text -3, tree neg(3)"
+    assert "unit cm" in lines["answer"]
+    assert "name x" in lines["answer"]
+    assert lines["rule"] == "named value, a unit on one side"
+    assert lines["verdict"] == "1 (ok)"
+
+
+@pytest.mark.parametrize("module", [info.name for info in pkgutil.iter_modules(answers.__path__)])
+def test_examples_in_docstrings(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"{answers.__name__}.{module}")).failed == 0
+
+
+def test_examples_of_the_doors() -> None:
+    for module in (math_answers, extract):
+        result = doctest.testmod(module)
+        assert result.failed == 0
+        assert result.attempted > 0
+
+
+def test_equality_is_symmetric_where_both_are_answers() -> None:
+    """Sides may be swapped except where the question speaks for one of them: units, names, bases and the like."""
+    kinds = (
+        *("the case of symbols", "letters in order", "roots, powers and constants", "mixed numbers and blanks"),
+        *("repeating decimals", "matrices", "sets of reals", "expressions"),
+    )
+    for a, b in itertools.chain.from_iterable(pairs(KINDS[kind], "=") for kind in kinds):
+        assert math(a, b) == 1, (a, b)
