@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,8 @@ class FolderLock:
     def _silent_for(self) -> float:
         """Seconds since the holder's last sign of life, both ends by the file system's own clock."""
         before = os.fstat(self.file).st_mtime
-        probe = self.path.with_name(f"{self.path.name}.{socket.gethostname()}.{os.getpid()}")
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
-        return now - before
+        with tempfile.TemporaryFile(dir=self.path.parent) as probe:  # without a name, so a kill leaves nothing
+            return os.fstat(probe.fileno()).st_mtime - before
 
     def _beat(self) -> None:
         while not self.stopped.wait(BEAT):
