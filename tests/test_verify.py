@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prorl_lab import tasks
+from prorl_lab import tasks, verify
 from prorl_lab.errors import UserError
 from prorl_lab.scoring.extract import after_think, last_boxed, last_tagged
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
@@ -98,12 +98,41 @@ def test_a_power_tower_is_read_and_not_computed(verifier):
 
 
 def test_what_hangs_costs_its_clock_and_not_the_run(verifier):
-    verifier.seconds = 2
-    timeouts = verifier.timeouts
-    scores = verifier.score([("math", r"\boxed{1}", Hangs()), ("math", r"\boxed{1}", {"answer": "1"})])
+    timeouts, verifier.seconds = verifier.timeouts, 0.5
+    hung = verifier.score([("math", r"\boxed{1}", Hangs())])
     verifier.seconds = 5
-    assert scores == [0.0, 1.0]
+    assert hung + verifier.score([("math", r"\boxed{1}", {"answer": "1"})]) == [0.0, 1.0]
     assert verifier.timeouts == timeouts + 1
+
+
+class Burns:
+    """A reference that takes a minute of processor time to arrive."""
+
+    def __reduce__(self) -> tuple:
+        return exec, ("import time\nwhile time.process_time() < 60: pass",)
+
+
+def test_processor_time_ends_an_answer(verifier):
+    timeouts, verifier.seconds = verifier.timeouts, 0.5
+    assert verifier.score([("math", r"\boxed{1}", Burns())]) == [0.0]
+    verifier.seconds = 5
+    assert verifier.timeouts == timeouts + 1
+
+
+def test_a_starved_answer_is_tried_again_and_then_has_no_score(verifier, monkeypatch):
+    left = [3]  # both tries of the first answer, and one of the second
+
+    class NeverSure(verify.AnswerClock):
+        def patience(self):
+            if left[0]:
+                left[0] -= 1
+                raise verify.Starved
+            return super().patience()
+
+    monkeypatch.setattr(verify, "AnswerClock", NeverSure)
+    unverified = verifier.unverified
+    assert verifier.score([("math", r"\boxed{1}", {"answer": "1"})] * 2) == [None, 1.0]
+    assert verifier.unverified == unverified + 1
 
 
 @pytest.mark.parametrize("text", ["no box", r"\boxed{never closed", r"\boxed"])

@@ -153,24 +153,6 @@ def last_tagged(text: str) -> str | None:
     return text[start : text.find("</answer>", start)].strip()
 
 
-def last_code(text: str) -> str | None:
-    """The last ```python block (or, without one, the last fenced block); None without a fence.
-
-    A block that never closes runs to the end of the text: a model that stops after its program still answered.
-    """
-    start = text.rfind("```python")
-    if start >= 0:
-        start += len("```python")
-    else:
-        end = text.rfind("```")
-        start = text.rfind("```", 0, max(end, 0))
-        start = text.find("\n", start) if start >= 0 else -1  # past the language's name
-        if start < 0:
-            return None
-    end = text.find("```", start)
-    return text[start : end if end >= 0 else len(text)]
-
-
 def foreign_digits(text: str) -> bool:
     """Whether there are digits beyond 0 to 9: Python reads a dozen scripts as numbers, the task means one.
 

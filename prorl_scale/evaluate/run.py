@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,13 +22,13 @@ import tyro
 from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
-from prorl_lab import models, tasks
+from prorl_lab import models, scoring, tasks
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.lock import FolderLock
 from prorl_lab.run_folder import environment, read_json, write_json
 from prorl_scale.evaluate import sampler, sets, store
 from prorl_scale.evaluate.sets import Prompt
-from prorl_scale.rewards import Pool
+from prorl_scale.rewards import Pool, Verdict
 
 
 @dataclass
@@ -206,6 +207,7 @@ def prepare(config: Config) -> Job:
     wanted = [of.name for of in sets.named(config.sets)]
     settings = {
         "sets": wanted,
+        "verifiers": scoring.VERSION,
         **{name: getattr(config, name) for name in IDENTITY},
         "models": folders,
         "model_files": {name: fingerprint(folder) for name, folder in folders.items()},
@@ -286,6 +288,11 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if stored.get(name) == value:
             continue
+        if name == "verifiers":
+            raise UserError(
+                f"the answers in {out} were scored by version {stored.get(name, 1)} of the verifiers, and this is "
+                f"version {value}: evaluate again with another --out, or go on at the commit named in its config.json"
+            )
         if name == "model_files":
             changed = ", ".join(model for model in value if stored[name].get(model) != value[model])
             raise UserError(f"the files of {changed} have changed since {out} was begun: choose another --out")
@@ -296,6 +303,13 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
 
 
 # --- scores
+
+
+def _judged(verdict: Future[Verdict]) -> Verdict:
+    """Raises UserError where the machine was too busy to judge: a table must not depend on that."""
+    if verdict.result().status == "unverified":
+        raise UserError("the machine is too busy to verify answers: give the same command again, with fewer --workers")
+    return verdict.result()
 
 
 class Scorer:
@@ -314,12 +328,12 @@ class Scorer:
             return lambda: {"score": float(score), "status": "ok" if score >= 1 else "wrong"}
         verdict = self.pool.submit(prompt.domain, text, prompt.reference)
         if not sets.SETS[prompt.set].hollow:
-            return lambda: {"score": verdict.result().score, "status": verdict.result().status}
+            return lambda: {"score": _judged(verdict).score, "status": _judged(verdict).status}
         original = self.pool.submit(prompt.domain, text, {**prompt.reference, "scorer": "original"})
         return lambda: {
-            "score": verdict.result().score,
-            "status": verdict.result().status,
-            "original_score": original.result().score,
+            "score": _judged(verdict).score,
+            "status": _judged(verdict).status,
+            "original_score": _judged(original).score,
         }
 
     def __enter__(self) -> "Scorer":
