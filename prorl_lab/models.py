@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import cached_file
 
 from prorl_lab import laptop, probe
@@ -85,7 +85,36 @@ def read(
     except Exception as error:  # as above
         raise _unreadable(asked, error) from error
     _check_report(asked, report)
+    rows, added = len(model.get_input_embeddings().weight), tokenizer.get_added_vocab()
+    # A special token beyond the embedding (Gemma 3 has one for images) harms no prompt without it, see `settings`.
+    beyond = [word for word, i in tokenizer.get_vocab().items() if i >= rows and word not in added]
+    if beyond:
+        raise UserError(
+            f"the tokenizer of {asked} has {len(beyond)} tokens more than the model's embedding of {rows} rows, so "
+            "some prompt would end the run: give the tokenizer that belongs to it, or resize the embedding"
+        )
+    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        # Where the files hold a head of its own transformers reads it whatever the config says; vLLM would tie it.
+        model.config.tie_word_embeddings = False
+    _make_writable(model.generation_config)
     return tokenizer, model
+
+
+def _make_writable(generation: Any) -> None:
+    """Mend, in place, a generation config that transformers 5.19 reads and refuses to write: each export needs it.
+
+    Its usual fault is a temperature without do_sample.  Nothing here samples by it.
+    """
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        generation.do_sample = True
+    try:
+        generation.validate(strict=True)
+    except ValueError:  # another fault: keep what names tokens
+        kept = {name: value for name, value in generation.to_dict().items() if name.endswith("_token_id")}
+        vars(generation).clear()
+        vars(generation).update(vars(GenerationConfig(**kept)))
 
 
 def _unreadable(asked: str, error: Exception) -> UserError:

@@ -222,6 +222,11 @@ def that_fits(prompt: list[int], model_config: Any, config: Any) -> list[int]:
             f"a prompt of {len(prompt)} tokens exceeds --max-prompt-tokens {config.max_prompt_tokens}: raise it, "
             "or choose another task"
         )
+    if max(prompt) >= (rows := model_config.get_text_config(decoder=True).vocab_size):
+        raise UserError(
+            f"a prompt has the token {max(prompt)}, and the model's embedding {rows} rows: give the model a tokenizer "
+            "that belongs to it, or choose a task without that token"
+        )
     if context and len(prompt) + config.max_new_tokens > context:
         raise UserError(
             f"a prompt of {len(prompt)} tokens and an answer of {config.max_new_tokens} do not fit the model's context "

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import itertools
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import revert_weight_conversion
 
 from prorl_lab import models, probe
 from prorl_lab.errors import UserError
@@ -232,6 +236,7 @@ def shard_pair(model: Any, config: Any) -> tuple[Scorer, Scorer]:
     UserError for a model that packing would change.
     """
     check_packing(model, Path(config.base_cache))
+    keep_from_vllm(model)
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     device = distributed.device(config.device)
     policy = shard(Scorer(model, device), config)
@@ -253,6 +258,19 @@ def packing(model: Any) -> Iterator[tuple[Tensor, str]]:
     yield Scorer(model)(batch.pack(rows, "cpu"), 1.0)[0] - alone, "samples packed into one row and each alone"
 
 
+def keep_from_vllm(model: PreTrainedModel) -> None:
+    """Give a model, in place, classes of its own.
+
+    vLLM 0.32 serves many architectures (SmolLM3, OLMo 2, GPT-NeoX and others) through transformers' own class, which it
+    changes for the whole process: `__call__` then reads settings that only vLLM's instance has.
+    """
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            kind = type(module)
+            names = {"__call__": nn.Module.__call__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+            module.__class__ = type(kind.__name__, (kind,), names)
+
+
 def shard(scorer: Scorer, config: Any, offload: bool = False) -> Scorer:
     """FSDP2 over all ranks, in place: one group of weights per decoder layer, the rest in the root.
 
@@ -270,12 +288,22 @@ def shard(scorer: Scorer, config: Any, offload: bool = False) -> Scorer:
 
 
 def full_weights(policy: Scorer, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Name and whole tensor of each weight, one at a time.  A collective: every rank must exhaust it alike.
+    """Name in a checkpoint, and whole tensor, of each weight.  A collective: every rank must exhaust it alike.
 
-    Cast before the gather, so that half as many bytes travel where the sampler computes in bfloat16.
+    transformers 5 keeps some weights in memory under other names and shapes than in files (the experts of Mixtral are
+    one tensor), and samplers know those of files.  One layer at a time is turned back; else, one weight at a time is
+    gathered.  Cast before the gather, so that half as many bytes travel where the sampler computes in bfloat16.
     """
-    for name, weight in policy.model.state_dict().items():
-        yield name, weight.to(dtype).full_tensor()
+    model = policy.model
+    converted = getattr(model, "_weight_conversions", None) or get_model_conversion_mapping(model, add_legacy=False)
+
+    def part(item: tuple[str, Tensor]) -> str:
+        layer = re.match(r".*?\.\d+\.", item[0])
+        return layer[0] if converted and layer else item[0]
+
+    for _, weights in itertools.groupby(model.state_dict().items(), part):
+        whole = {name: weight.to(dtype).full_tensor() for name, weight in weights}
+        yield from (revert_weight_conversion(model, whole) if converted else whole).items()
 
 
 @torch.no_grad()
