@@ -108,8 +108,9 @@ def _shrink(config: PreTrainedConfig) -> None:
     for name in ("rope_parameters", "rope_scaling"):
         if values.get(name):
             changed[name] = _small_rope(copy.deepcopy(values[name]), changed)
-            if "original_max_position_embeddings" in values:  # Phi-3 keeps it twice
-                changed["original_max_position_embeddings"] = changed[name].get("original_max_position_embeddings")
+            border = changed[name].get("original_max_position_embeddings")
+            if border and "original_max_position_embeddings" in values:  # Phi-3 keeps it twice
+                changed["original_max_position_embeddings"] = border
     for name, value in changed.items():
         if value is not values.get(name):
             setattr(config, name, value)
