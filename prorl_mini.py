@@ -36,12 +36,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import DynamicCache
 
 from prorl_lab import cli, models, report, settings, tasks
-from prorl_lab.ledger import Ledger
+from prorl_lab.ledger import Ledger, verified
 from prorl_lab.run_folder import GracefulStop, RunFolder
 
 
@@ -119,7 +120,7 @@ class Sample:
     prompt: list[int]
     answer: list[int]  # ends in EOS unless it was cut off
     truncated: bool = False
-    reward: float = 0.0  # raw, before shaping
+    reward: float | None = 0.0  # raw, before shaping; None: it could not be verified
     advantage: float = 0.0
     old_logp: Tensor | None = None  # (answer length,) under the policy that wrote it
     ref_logp: Tensor | None = None  # (answer length,) under the reference
@@ -164,7 +165,7 @@ def rollout(
     writing = torch.arange(len(answers), device=policy.device)  # the answers that are not finished yet
     stop = torch.tensor(stop_ids, device=policy.device)
     for length in range(1, max_new_tokens + 1):
-        logits = policy.get_output_embeddings()(hidden).float()  # (rows, V)
+        logits = models.logits(policy, hidden).float()  # (rows, V)
         token = torch.multinomial(F.softmax(logits / temperature, -1), 1, generator=generator)  # (rows, 1)
         for row, value in zip(writing.tolist(), token[:, 0].tolist(), strict=True):
             answers[row].append(value)
@@ -210,11 +211,10 @@ def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, g
 
 def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[list[int]]]) -> list[list[float]]:
     """Verify every answer: P problems, P x G answers -> P x G raw rewards in [0, 1]."""
-    decode = run.tokenizer.decode
     flat = [
-        (problem, decode(answer, skip_special_tokens=True))
+        (problem, text)
         for problem, group in zip(problems, answers, strict=True)
-        for answer in group
+        for text in tasks.responses(run.tokenizer, problem, group, run.task.stop_ids)
     ]
     scores = iter(run.task.score(flat))
     return [[next(scores) for _ in group] for group in answers]
@@ -259,14 +259,14 @@ def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
             break
         problems, prompts = draw_prompts(run, want)
         groups = run.write(problems, prompts, config.answers_per_prompt, config.temperature, run.generator, ledger)
-        for sample in [s for group in groups for s in group] if config.binary_reward else []:
-            sample.reward = float(sample.reward >= 1)
-        rewards = torch.tensor([[s.reward for s in group] for group in groups])  # (P, G)
-        keep = has_contrast(rewards) | (not config.dynamic_sampling)
-        for problem, group, kept in zip(problems, groups, keep.tolist(), strict=True):
-            ledger.add(problem.tier, group, kept)
+        for problem, group in zip(problems, groups, strict=True):
+            known = verified(group)  # an answer that could not be judged is neither paid nor punished
+            for sample in known if config.binary_reward else []:
+                sample.reward = float(sample.reward >= 1)
+            contrast = has_contrast(torch.tensor([[s.reward for s in known] or [0.0]])).item()
+            ledger.add(problem.tier, group, kept := len(known) > 1 and (contrast or not config.dynamic_sampling))
             if kept:
-                surplus.append(group)
+                surplus.append(known)
     return [surplus.popleft() for _ in range(min(want, len(surplus)))], ledger
 
 
@@ -289,10 +289,7 @@ def group_advantages(rewards: Tensor) -> Tensor:
 
 
 def add_advantages(run: Run, groups: list[list[Sample]]) -> None:
-    """Compare each answer with its group, where asked with cut answers as wrong ones.
-
-    That comes AFTER the filter of `collect_groups`: a penalty before it would decide which groups survive.
-    """
+    """Compare each answer with its group, cut ones as wrong where asked: AFTER the filter, which sees raw rewards."""
     for group in groups:
         rewards = [0.0 if run.config.zero_truncated and s.truncated else s.reward for s in group]
         for sample, advantage in zip(group, group_advantages(torch.tensor([rewards]))[0].tolist(), strict=True):
@@ -336,10 +333,9 @@ def make_batch(samples: list[Sample], device: Any) -> Batch:
     rows: dict[tuple[int, ...], int] = {}
     owner = [rows.setdefault(tuple(s.prompt), len(rows)) for s in samples]
     prompts, seen = pad_left([list(prompt) for prompt in rows], device)
-    width = max(len(s.answer) for s in samples)
-    answers = torch.tensor([s.answer + [0] * (width - len(s.answer)) for s in samples], device=device)
+    answers = pad_sequence([torch.tensor(s.answer) for s in samples], batch_first=True).to(device)
     lengths = torch.tensor([len(s.answer) for s in samples], device=device)
-    mask = torch.arange(width, device=device) < lengths[:, None]
+    mask = torch.arange(answers.shape[1], device=device) < lengths[:, None]
     return Batch(prompts, seen, torch.tensor(owner, device=device), answers, mask)
 
 
@@ -378,14 +374,13 @@ def answer_logprobs(model: Any, batch: Batch, temperature: float, with_entropy: 
     applied to the N answer tokens only, in chunks whose logits are recomputed in the backward pass.
     """
     before, target = hidden_before_answers(model, batch)[batch.mask], batch.answers[batch.mask]  # (N, D), (N,)
-    head = model.get_output_embeddings()
 
     def score(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(h).to(torch.promote_types(h.dtype, torch.float32))  # never a softmax in bfloat16
+        logits = models.logits(model, h).to(torch.promote_types(h.dtype, torch.float32))  # never a softmax in bfloat16
         entropy = token_entropy(logits.detach(), temperature) if with_entropy else torch.zeros_like(logits[:, 0])
         return token_logprobs(logits[None], t[None], temperature)[0], entropy
 
-    chunk = max(256, 2**26 // head.weight.shape[0])  # about 256 MB of float32 logits
+    chunk = max(256, 2**26 // len(model.get_output_embeddings().weight))  # about 256 MB of float32 logits
     parts = [
         checkpoint(score, h, t, use_reentrant=False) if torch.is_grad_enabled() and len(target) > chunk else score(h, t)
         for h, t in zip(before.split(chunk), target.split(chunk), strict=True)
@@ -528,12 +523,10 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     for part in split_microbatches(samples, config.microbatch_tokens):
         batch = make_batch(part, policy.device)
         logp, _ = answer_logprobs(policy, batch, config.temperature)  # (B, A), as all below
-        old_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.old_logp for s in part]).to(logp))
+        old_logp = pad_sequence([s.old_logp for s in part], batch_first=True).to(logp)
         advantages = torch.tensor([[s.advantage] for s in part]).to(logp)  # (B, 1)
         weights = token_weights(batch.mask, num_tokens, len(samples), config.loss_level).to(logp)
-        ref_logp = None
-        if config.kl_coef > 0:
-            ref_logp = torch.zeros_like(logp).masked_scatter(batch.mask, torch.cat([s.ref_logp for s in part]).to(logp))
+        ref_logp = pad_sequence([s.ref_logp for s in part], batch_first=True).to(logp) if config.kl_coef > 0 else None
         loss, stats = penalized_loss(logp, old_logp, ref_logp, advantages, weights, num_tokens, config)
         loss.backward()
         for key, value in {**stats, "loss": loss.detach()}.items():
@@ -643,7 +636,7 @@ def evaluate(run: Run, prompts: int, answers: int, seed: int, tiers: list[str]) 
         problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
         encoded = [encode(run, problem) for problem in problems]
         groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
-        right[tier] = np.array([[s.reward >= 1 for s in group] for group in groups])
+        right[tier] = np.array([[(s.reward or 0.0) >= 1 for s in group] for group in groups])
     return right
 
 

@@ -102,7 +102,7 @@ def make_sides(args: Args, folder: Path) -> dict[str, Callable[[list[mini.Sample
 
     def run_of(model: Any) -> SimpleNamespace:
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
-        return SimpleNamespace(config=config, policy=model, optimizer=optimizer)
+        return SimpleNamespace(config=config, policy=model, optimizer=optimizer, state=mini.State())
 
     packed = run_of(policy.load(config, str(folder))[0])
     padded = run_of(LlamaForCausalLM.from_pretrained(folder).eval())

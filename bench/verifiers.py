@@ -1,9 +1,11 @@
-"""Verdicts per second of each domain's verifier, sandbox included.
+"""Verdicts per second of each domain's verifier, sandbox included; beside an earlier commit's where one is given.
 
     python bench/verifiers.py --data /path/to/test-data [--workers 2] [--seconds 10] [--out figures.json]
+    git archive 5fec207 --prefix=old/ | tar x -C /tmp && python bench/verifiers.py --data ... --against /tmp/old
 
 The answers are real where the data folder (as PRORL_TEST_DATA in the tests) has them: MATH-500, HumanEval, IFEval.
-Half of them are right.  Imports happen before the clock starts, and each domain is timed three times.
+Half of them are right.  Imports happen before the clock starts.  The sides take turns, each in a process of its own,
+and the figure is the ratio of their medians, since a busy machine slows both.
 """
 
 import gzip
@@ -13,19 +15,18 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tyro
+from measure import machine
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from prorl_scale.rewards import Pool
-
+ROOT = Path(__file__).resolve().parents[1]
 Item = tuple[str, str, dict[str, Any]]
 PUZZLES = "chain_sum countdown graph_color word_sorting zebra_puzzles simple_integration spiral_matrix maze"
 
@@ -34,7 +35,11 @@ PUZZLES = "chain_sum countdown graph_color word_sorting zebra_puzzles simple_int
 class Config:
     data: Path  # the folder of real test data
     workers: int = len(os.sched_getaffinity(0))
-    seconds: float = 10.0  # of each of the three timings
+    seconds: float = 10.0  # of each timing
+    rounds: int = 3  # timings of each side
+    against: Path | None = None  # a checkout of another commit
+    domains: list[str] = field(default_factory=lambda: list(SOURCES))
+    side: Path | None = None  # used by the script itself: be the process that times this checkout
     out: Path | None = None  # where the figures go, as JSON
 
 
@@ -49,8 +54,8 @@ def stem_items(data: Path) -> list[Item]:
     return [("stem", response, reference) for _, response, reference in math_items(data)]
 
 
-def code_items(data: Path) -> list[Item]:
-    """HumanEval as asserts, and an equal number of programs with ten stdin/stdout tests."""
+def assert_items(data: Path) -> list[Item]:
+    """HumanEval's checks."""
     with gzip.open(data / "code" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(row) for row in file]
     items = []
@@ -58,6 +63,13 @@ def code_items(data: Path) -> list[Item]:
         code = row["prompt"] + (row["canonical_solution"] if i % 2 else "    pass")
         setup = f"{row['test']}\ncandidate = {row['entry_point']}"
         items.append(("code", f"```python\n{code}\n```", {"asserts": ["check(candidate)"], "setup": setup}))
+    return items
+
+
+def stdin_items(data: Path) -> list[Item]:
+    """Programs with ten tests on standard input each."""
+    items = []
+    for i in range(164):
         tests = {"inputs": [f"{k} {i}\n" for k in range(10)], "outputs": [str(k + i) for k in range(10)]}
         program = "a, b = map(int, input().split())\nprint(a + b)" if i % 2 else "print(0)"
         items.append(("code", f"```python\n{program}\n```", tests))
@@ -83,7 +95,33 @@ def instruction_items(data: Path) -> list[Item]:
     return [("instruction", text, row) for text, row in zip(texts, rows, strict=True)]
 
 
-def rate(pool: Pool, items: list[Item], seconds: float) -> float:
+SOURCES: dict[str, Callable[[Path], list[Item]]] = {
+    "math": math_items,
+    "stem": stem_items,
+    "code, asserts": assert_items,
+    "code, ten stdin tests": stdin_items,
+    "puzzle": puzzle_items,
+    "instruction": instruction_items,
+}
+
+
+def serve(config: Config) -> None:
+    """One side: warm up, then time whatever domain is named on standard input and print its verdicts per second."""
+    sys.path.insert(0, str(config.side))
+    from prorl_scale.rewards import Pool
+
+    items = {name: SOURCES[name](config.data) for name in config.domains}
+    for some in items.values():
+        random.Random(0).shuffle(some)
+    with Pool(config.workers) as pool:
+        for name, some in items.items():
+            scores = [verdict.score for verdict in pool.verify(some[: 10 * config.workers])]  # imports
+            print(json.dumps([name, statistics.mean(scores)]), flush=True)
+        for line in sys.stdin:
+            print(rate(pool, items[line.strip()], config.seconds), flush=True)
+
+
+def rate(pool: Any, items: list[Item], seconds: float) -> float:
     """Verdicts per second, over batches of ten times the workers until the time is up."""
     draw = itertools.cycle(items)
     done, start = 0, time.monotonic()
@@ -92,27 +130,44 @@ def rate(pool: Pool, items: list[Item], seconds: float) -> float:
     return done / (time.monotonic() - start)
 
 
+def start_side(config: Config, side: Path) -> subprocess.Popen:
+    command = [sys.executable, __file__, *("--data", str(config.data)), *("--workers", str(config.workers))]
+    command += ["--seconds", str(config.seconds), "--side", str(side), "--domains", *config.domains]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for _ in config.domains:
+        name, mean = json.loads(process.stdout.readline())
+        print(f"{side.name}: {name}, mean score {mean:.2f}", file=sys.stderr)
+    return process
+
+
+def ask(process: subprocess.Popen, domain: str) -> float:
+    process.stdin.write(domain + "\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
 def main(config: Config) -> None:
-    sources: dict[str, Callable[[Path], list[Item]]] = {
-        "math": math_items,
-        "stem": stem_items,
-        "code": code_items,
-        "puzzle": puzzle_items,
-        "instruction": instruction_items,
-    }
-    figures: dict[str, Any] = {"workers": config.workers, "python": platform.python_version(), "rates": {}}
-    figures["cpus"], figures["load at the start"] = os.cpu_count(), os.getloadavg()[0]
-    with Pool(config.workers) as pool:
-        for domain, source in sources.items():
-            items = source(config.data)
-            random.Random(0).shuffle(items)
-            scores = [verdict.score for verdict in pool.verify(items[: 10 * config.workers])]  # imports
-            rates = [rate(pool, items, config.seconds) for _ in range(3)]
-            median, mean = statistics.median(rates), statistics.mean(scores)
-            figures["rates"][domain] = {"median": round(median, 1), "all": [round(r, 1) for r in rates]}
-            spread = f"{min(rates):.1f} to {max(rates):.1f}"
-            print(f"{domain:12} {median:8.1f} verdicts/s  (three runs: {spread}; mean score {mean:.2f})")
-    figures["load at the end"] = os.getloadavg()[0]
+    if config.side:
+        serve(config)
+        return
+    sides = {"this": ROOT} | ({"against": config.against} if config.against else {})
+    figures: dict[str, Any] = {"workers": config.workers, "python": platform.python_version(), "start": machine()}
+    processes = {name: start_side(config, path) for name, path in sides.items()}
+    rates: dict[str, dict[str, list[float]]] = {d: {name: [] for name in sides} for d in config.domains}
+    for round_number in range(config.rounds):
+        order = list(processes)[:: 1 if round_number % 2 else -1]
+        for domain, name in itertools.product(config.domains, order):
+            rates[domain][name].append(ask(processes[name], domain))
+    for process in processes.values():
+        process.communicate()
+    for domain, found in rates.items():
+        medians = {name: statistics.median(some) for name, some in found.items()}
+        line = f"{domain:22} {medians['this']:8.1f} verdicts/s ({min(found['this']):.1f} to {max(found['this']):.1f})"
+        if config.against:
+            line += f"   against {medians['against']:8.1f}: {medians['this'] / medians['against']:.2f} times"
+        print(line)
+    figures |= {"rates": {d: {n: [round(r, 1) for r in some] for n, some in f.items()} for d, f in rates.items()}}
+    figures["end"] = machine()
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         config.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -44,8 +44,8 @@ class Ledger:
         tiers = {tier: self._tier([row for row in self.groups if row[0] == tier]) for tier, _, _ in self.groups}
         return {
             "reward": mean([s.reward for s in trained]),
-            "reward_unfiltered": mean([s.reward for s in samples]),
-            "solved": mean([s.reward >= 1 for s in samples]),
+            "reward_unfiltered": mean([s.reward for s in verified(samples)]),
+            "solved": mean([s.reward >= 1 for s in verified(samples)]),
             "length": mean([len(s.answer) for s in samples]),
             "truncated": mean([s.truncated for s in samples]),
             "entropy": sum(s.entropy for s in trained) / trained_tokens if trained else None,
@@ -59,16 +59,21 @@ class Ledger:
 
     def _tier(self, rows: list[tuple[str, list[Any], bool]]) -> dict[str, Any]:
         """The same of one tier: groups by their fate, and what all its answers, dropped ones included, earned."""
-        groups = [group for _, group, _ in rows]
+        groups, rewards = [group for _, group, _ in rows], [verified(group) for _, group, _ in rows]
         return {
             "generated": len(rows),
             "kept": sum(kept for _, _, kept in rows),
-            "solved_all": sum(all(s.reward >= 1 for s in group) for group in groups),
-            "solved_none": sum(all(s.reward < 1 for s in group) for group in groups),
-            "reward_unfiltered": mean([s.reward for group in groups for s in group]),
+            "solved_all": sum(bool(group) and all(s.reward >= 1 for s in group) for group in rewards),
+            "solved_none": sum(bool(group) and all(s.reward < 1 for s in group) for group in rewards),
+            "reward_unfiltered": mean([s.reward for group in rewards for s in group]),
             "tokens": sum(map(count_tokens, groups)),
             "tokens_wasted": sum(count_tokens(group) for _, group, kept in rows if not kept),
         }
+
+
+def verified(samples: list[Any]) -> list[Any]:
+    """Those whose reward is known.  None means that the machine was too busy to judge the answer in time."""
+    return [sample for sample in samples if sample.reward is not None]
 
 
 def count_tokens(samples: list[Any]) -> int:

@@ -1,14 +1,21 @@
 """Load the policy: the tiny laptop model, or any Hugging Face causal language model."""
 
 import contextlib
+import json
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from jinja2 import TemplateError
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
 
-from prorl_lab import laptop
+from prorl_lab import laptop, probe
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.scoring.extract import FRAMES
 
 
 def load_policy(config: Any) -> tuple[Any, Any]:
@@ -20,39 +27,148 @@ def load_policy(config: Any) -> tuple[Any, Any]:
                 laptop.WarmUp(seed=config.seed, steps=config.warm_up_steps), Path(config.base_cache)
             )
         )
-    # Weights and Adam's moments are float32 whatever the computation uses: a learning rate of 2e-6 changes most
-    # weights by less than one step of bfloat16, and such an update is rounded away.
-    dtype = torch.float64 if config.dtype == "float64" else torch.float32
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        policy = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, attention_dropout=0.0)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"can't load {config.model!r} as a Hugging Face causal language model: give --model a folder with "
-            f"config.json, weights and a tokenizer, or a name on the hub ({first_line(error)})"
-        ) from error
-    for module in policy.modules():  # dropout would make the ratio differ from 1 before any update
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    tokenizer, policy = read(
+        config.model,
+        name,
+        torch.float64 if config.dtype == "float64" else torch.float32,
+        context=_context(config),
+        proofs=Path(config.base_cache) if hasattr(config, "base_cache") else None,
+    )
+    set_template_defaults(tokenizer, getattr(config, "chat_template_kwargs", []))
     policy = policy.to(config.device).eval()
     if config.gradient_checkpointing:
-        policy.gradient_checkpointing_enable({"use_reentrant": False})
-    _check_head(policy)
+        try:
+            policy.gradient_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise UserError(
+                f"{config.model} has no gradient checkpointing: leave it out with --no-gradient-checkpointing"
+            ) from error
     return policy, tokenizer
 
 
-@torch.no_grad()
-def _check_head(policy: Any) -> None:
-    """The trainer applies the head to chunks of hidden states.  Some models change the logits after the head
-    (soft-capping, scaling); for them that shortcut would train on other log-probs than the sampler's."""
-    ids = torch.tensor([[0, 1]], device=policy.device)
-    head = policy.get_output_embeddings()
-    ours = head(policy.base_model(input_ids=ids).last_hidden_state)
-    if not torch.allclose(ours, policy(input_ids=ids).logits, atol=1e-4, rtol=1e-4):
+def _context(config: Any) -> int | None:
+    """The most tokens of a prompt and its answer, where the settings say."""
+    parts = [getattr(config, name, None) for name in ("max_prompt_tokens", "max_new_tokens")]
+    return sum(parts) if all(parts) else None
+
+
+def read(
+    asked: str, folder: str, dtype: torch.dtype, context: int | None = None, proofs: Path | None = None
+) -> tuple[Any, Any]:
+    """-> (tokenizer, model), each weight from the files.  Raises UserError.
+
+    asked: what the user called the folder.  context, proofs: see `check_rotary` and `probe.prove`.
+
+    Weights and Adam's moments are float32 whatever the computation uses: a learning rate of 2e-6 changes most weights
+    by less than one step of bfloat16, and such an update is rounded away.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+    except Exception as error:  # whatever foreign files make transformers and its helpers raise
+        raise _unreadable(asked, error) from error
+    if getattr(config, "quantization_config", None):
         raise UserError(
-            f"{type(policy).__name__} changes its logits after the output layer, which this trainer does not support: "
-            "choose a model whose logits are head(hidden), such as Qwen or Llama"
+            f"{asked} is quantized, and its weights can't take small updates: give --model its unquantized original"
         )
+    check_rotary(asked, config, context)
+    _without_dropout(config)
+    if getattr(config.get_text_config(decoder=True), "attn_logit_softcapping", None):
+        config._attn_implementation = "eager"  # transformers 5.19 drops Gemma 2's cap on the way to torch's kernel
+    probe.prove(asked, config, cache=proofs)
+    try:
+        # Sizes that do not fit are named by `_check_report`; without the flag they are an exception of many lines.
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True,
+            attn_implementation=config._attn_implementation,
+        )  # fmt: skip
+    except Exception as error:  # as above
+        raise _unreadable(asked, error) from error
+    _check_report(asked, report)
+    return tokenizer, model
+
+
+def _unreadable(asked: str, error: Exception) -> UserError:
+    return UserError(
+        f"can't load {asked!r} as a Hugging Face causal language model: give --model a folder with "
+        f"config.json, weights and a tokenizer, or a name on the hub ({first_line(error)})"
+    )
+
+
+def check_rotary(asked: str, config: Any, context: int | None) -> None:
+    """Refuse rotary factors that a run of `context` tokens (None: not known) can change.
+
+    longrope and dynamic take their factors from the longest row of a batch.  So a sample's log-probs would depend on
+    its neighbours, and keys cached before the change would keep the old factors.
+    """
+    text = config.get_text_config(decoder=True)
+    rope = getattr(text, "rope_parameters", None) or {}
+    for part in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        if not probe.follows_the_longest(part):
+            continue
+        border = part.get("original_max_position_embeddings") or text.max_position_embeddings
+        if not (context and context <= border):
+            raise UserError(
+                f"{asked} has rotary factors that follow the longest of a batch above {border} tokens, so log-probs "
+                "would depend on neighbours: give --max-prompt-tokens and --max-new-tokens that add up to at most "
+                f"{border}, or another model"
+            )
+
+
+def _without_dropout(config: Any) -> None:
+    """Turn off, in place, what is random in training mode: the ratio must be 1 before any update.
+
+    In the config and not in modules: OPT, Seed-OSS, XGLM and others call the function with a number they were given.
+    """
+    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        for name, value in list(vars(part).items()) if part is not None else ():
+            if isinstance(value, float) and ("drop" in name or "jitter" in name):
+                setattr(part, name, 0.0)
+
+
+def _check_report(asked: str, report: dict[str, Any]) -> None:
+    """Refuse what transformers 5.19 only logs: weights that no file holds are drawn at random, and files' weights that
+    the model has no place for are dropped.  A head that the config ties to the embedding is not reported as missing."""
+    mismatched = [name for name, *_ in report["mismatched_keys"]]
+    faults = {
+        "lacks": report["missing_keys"],
+        "has in another shape": mismatched,
+        "has beyond": report["unexpected_keys"],
+    }
+    found = [f"{how} {_some(names)}" for how, names in faults.items() if names]
+    if found:
+        raise UserError(
+            f"the files of {asked} do not fit its config.json, so it would be trained in part from random weights: it "
+            f"{', '.join(found)}; save it again from the bare model with save_pretrained, or mend config.json"
+        )
+
+
+def _some(names: Collection[str]) -> str:
+    """The first names, and how many there are."""
+    first = ", ".join(sorted(names)[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
+
+
+def logits(model: Any, hidden: Tensor) -> Tensor:
+    """The model's logits for chosen hidden states: (..., D) -> (..., V)."""
+    return after_head(model.config)(model.get_output_embeddings()(hidden))
+
+
+def after_head(config: Any) -> Callable[[Tensor], Tensor]:
+    """What a model does to its logits after the output layer: nothing, a scale (Granite, Cohere), a cap (Gemma).
+
+    The probe compares it with the model's own logits, so one that does something else is refused.
+    """
+    text = config.get_text_config(decoder=True)
+    cap = getattr(text, "final_logit_softcapping", None)
+    scale = getattr(text, "logit_scale", None) or getattr(text, "logits_scaling", None) or 1.0
+    if getattr(text, "logits_scaling", None) and text.model_type != "hyperclovax":  # which alone multiplies by it
+        scale = 1 / scale
+    if scale == 1.0 and not cap:
+        return lambda logits: logits
+    if not cap:
+        return lambda logits: logits * scale
+    return lambda logits: cap * (logits * scale / cap).tanh()
 
 
 def autocast(config: Any) -> contextlib.AbstractContextManager:
@@ -67,7 +183,91 @@ def autocast(config: Any) -> contextlib.AbstractContextManager:
 
 
 def stop_ids(policy_config: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the tokenizer's EOS and what the model's config lists (chat models have two)."""
-    listed = getattr(policy_config, "eos_token_id", None)
-    listed = listed if isinstance(listed, list) else [listed]
-    return sorted({i for i in [tokenizer.eos_token_id, *listed] if i is not None})
+    """The tokens that end an answer: every one that the tokenizer, the model's files or its chat template name.
+
+    They differ more often than not: Phi-3.5 names the end of a turn in generation_config.json alone, and a base model
+    with the chat template of its sibling nowhere but there.  An answer whose end goes unseen runs on into an invented
+    next turn.
+
+    Raises UserError where there is none, or generation_config.json can't be read.
+    """
+    configs = [policy_config, policy_config.get_text_config()]
+    listed = [tokenizer.eos_token_id, *(getattr(c, "eos_token_id", None) for c in configs)]
+    listed += [_generation_eos(policy_config.name_or_path), _end_of_turn(tokenizer)]
+    found = {i for ids in listed for i in (ids if isinstance(ids, list | tuple) else [ids]) if i is not None}
+    if not found:
+        raise UserError(
+            f"nothing says which token ends an answer of {policy_config.name_or_path}: set eos_token in its "
+            "tokenizer_config.json, or eos_token_id in its config.json"
+        )
+    return sorted(found)
+
+
+def _generation_eos(name: str) -> int | list[int] | None:
+    """`eos_token_id` of a model's generation_config.json, read as it stands: transformers refuses files that it wrote
+    itself when other settings in them do not go together."""
+    if not name:  # a model that was built here
+        return None
+    quiet = {f"_raise_exceptions_for_{kind}": False for kind in ("missing_entries", "connection_errors")}
+    path = cached_file(name, "generation_config.json", **quiet)
+    if path is None:
+        return None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"can't read {path} ({error}): mend it, or remove it") from error
+
+
+def _end_of_turn(tokenizer: Any) -> int | None:
+    """The special token that the chat template writes right behind what an assistant said."""
+    if tokenizer.chat_template is None:
+        return None
+    said = "prorl-answer"
+    chat = [{"role": "user", "content": "prorl-question"}, {"role": "assistant", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except (ValueError, TypeError, KeyError, TemplateError):  # for prompts alone
+        return None
+    behind = FRAMES.sub("", text.rpartition(said)[2]).lstrip()
+    special = {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return special.get(max(filter(behind.startswith, special), key=len, default=None))
+
+
+def set_template_defaults(tokenizer: Any, items: list[str]) -> None:
+    """Write NAME=VALUE settings into the tokenizer's chat template, as what its variables are unless told otherwise.
+
+    So they hold wherever this tokenizer makes a prompt, and in every folder that it is saved to: the checkpoints of a
+    run are served and evaluated as they were trained.
+
+    Raises UserError for what the template would ignore without a word.
+    """
+    for item in items:
+        name, given, text = item.partition("=")
+        if not given or not name.isidentifier():
+            raise UserError(f"--chat-template-kwargs {item}: give NAME=VALUE, as in enable_thinking=false")
+        templates = tokenizer.chat_template  # one, or several by name
+        named = templates if isinstance(templates, dict) else {"": templates or ""}
+        # Jinja takes an argument that no template looks at without a word.
+        if name in _GIVEN or not any(re.search(rf"\b{name}\b", re.sub(r"(?s){#.*?#}", "", t)) for t in named.values()):
+            raise UserError(
+                f"--chat-template-kwargs {item}: the chat template of this model has no switch {name}; look into its "
+                "chat_template.jinja or tokenizer_config.json for the name"
+            )
+        line = f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(text)} %}}{{%- endif %}}"
+        made = {key: line + template.removeprefix(line) for key, template in named.items()}
+        tokenizer.chat_template = made if isinstance(templates, dict) else made[""]
+
+
+# What every template is given, so no switches.
+_GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token")
+
+
+def _literal(text: str) -> str:
+    """A value as Jinja spells it: JSON, or Python's spelling of its three words; anything else is text."""
+    if text.lower() in ("true", "false", "none", "null"):
+        return text.lower().replace("null", "none")
+    try:
+        json.loads(text)
+    except ValueError:
+        return json.dumps(text)
+    return text

@@ -37,6 +37,17 @@ def json_lines(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Any]]:
             yield number, value
 
 
+def number_of(value: Any) -> Any:
+    """A `Decimal` as the number that a checker takes; anything else as it is.
+
+    >>> number_of(Decimal("300.0")), number_of(Decimal("0.5")), number_of("x")
+    (300, 0.5, 'x')
+    """
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
 def text_of(value: Any) -> str | None:
     """A question as text; None where there is none.
 

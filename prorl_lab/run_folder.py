@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from prorl_lab import report
+from prorl_lab import report, scoring
 from prorl_lab.errors import UserError
 from prorl_lab.tasks import restore_task, task_state
 from prorl_lab.tensorboard import Board
@@ -222,6 +222,7 @@ def environment() -> dict[str, Any]:
         check=False,
     )
     return {
+        "verifiers": scoring.VERSION,
         "versions": {"python": platform.python_version(), **versions},
         "commit": git.stdout.strip() or None,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -55,6 +55,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
+COOLEST = 0.01  # vLLM 0.32 raises a temperature below this to it, with a warning
+
 
 @dataclass
 class Common:
@@ -80,6 +82,8 @@ class Common:
     out: str | None = None  # the run folder; default runs/<date>-mini
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     tensorboard: bool = False  # also write <run folder>/tensorboard
+    # NAME=VALUE for the chat template, where it has such a switch: enable_thinking=false, reasoning_effort=low
+    chat_template_kwargs: list[str] = dataclasses.field(default_factory=list)
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32
@@ -129,6 +133,12 @@ def check(config: Any) -> None:
             f"--answers-per-prompt {config.answers_per_prompt} leaves nothing to compare an answer with, so every "
             "advantage is 0: give at least 2"
         )
+    for name in ("temperature", "eval_temperature"):
+        if getattr(config, name) < COOLEST:
+            raise UserError(
+                f"{flag(name)} {getattr(config, name)} is below {COOLEST}, where log-probs overflow and vLLM samples "
+                "at another temperature than it is given: give at least that"
+            )
     if config.eps_low >= 1:
         raise UserError(
             f"--eps-low {config.eps_low} lets a ratio fall to 0 or below: give less than 1 (the paper: 0.2)"
@@ -170,6 +180,8 @@ def check_numbers(config: Any) -> None:
                 raise UserError(f"{flag(field.name)} must be above 0, but is {value}: give another")
             if value < 0:
                 raise UserError(f"{flag(field.name)} must not be negative, but is {value}: give at least 0")
+            if isinstance(value, int) and value >= 2**63:
+                raise UserError(f"{flag(field.name)} is {value}, more than 64 bits hold: give a smaller number")
 
 
 def numbers(value: Any) -> Iterator[float]:

@@ -12,6 +12,7 @@ import reasoning_gym
 
 from prorl_lab import laptop, rows
 from prorl_lab.errors import UserError
+from prorl_lab.scoring.extract import after_think, open_thought
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
 
 HELD_OUT = 500_000_000  # Reasoning Gym seeds item i with seed + i: the two splits lie far apart
@@ -28,10 +29,44 @@ class Problem:
 
 def prompt_ids(tokenizer: Any, prompt: str | list[dict[str, str]]) -> list[int]:
     """Token ids of a prompt: a chat (text is a user's turn) where the tokenizer has a template, else plain text."""
-    chat = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    if tokenizer.chat_template is None:
-        return tokenizer("\n".join(message["content"] for message in chat))["input_ids"]
-    return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+    chat = as_chat(prompt)
+    if tokenizer.chat_template is not None:
+        return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+    text = "\n".join(message["content"] for message in chat)
+    ids, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
+    # Some tokenizers close every text with EOS, and a model that is shown the end has nothing left to say.
+    before = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
+    return ids[: before + len(bare)]
+
+
+def as_chat(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+MARK = "prorl-end-of-message"  # no template changes such a word
+
+
+def responses(tokenizer: Any, problem: Any, answers: list[list[int]], stop_ids: list[int]) -> list[str]:
+    """What is scored: the texts of a problem's answers, each after the tag of the thought that its prompt left open.
+
+    A template that ends the prompt with `<think>` leaves no tag in an answer that is cut off amid its thought, and all
+    of it would be scored.  Special tokens stay, since such tags and `<answer>` may be among them; what ends or pads a
+    text goes.
+    """
+    silent = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, *stop_ids}
+    thought = "" if tokenizer.chat_template is None else opened_thought(tokenizer, problem.prompt)
+    return [thought + tokenizer.decode([i for i in ids if i not in silent]) for ids in answers]
+
+
+def opened_thought(tokenizer: Any, prompt: str | list[dict[str, str]]) -> str:
+    """The tag of the thought that the chat template leaves open before the answer; empty if it opens none.
+
+    Only what the template writes behind the last message counts, not a tag that someone asks about.
+    """
+    *before, last = as_chat(prompt)
+    marked = [*before, {**last, "content": last["content"] + MARK}]
+    text = tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
+    return open_thought(text.rpartition(MARK)[2])
 
 
 class Task(Protocol):
@@ -113,7 +148,7 @@ class LaptopTask:
 
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         # This scorer splits and compares strings; it never evaluates text, so it may run in our own process.
-        return [self._score_one(problem, text.split()) for problem, text in answers]
+        return [self._score_one(problem, after_think(text).split()) for problem, text in answers]
 
     def _score_one(self, problem: Problem, words: list[str]) -> float:
         """Reasoning Gym's score, but 0 for an answer of another length: 0.1.25 pays 1.0 for a sorted list with any

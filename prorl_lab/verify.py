@@ -1,57 +1,35 @@
-"""Verify hostile text in a child process that a wall clock kills.
+"""Verify hostile text in a child process that a clock kills.
 
-Model output can hang a scorer (`9**9**9**9`) or eat memory.  The child has a memory limit; the parent kills it after
-`seconds` and starts a new one.  An item that was killed or raised scores 0 and is counted (`timeouts`, `errors`), apart
-from wrong answers.  Nine Reasoning Gym scorers evaluate the answer as Python: a clock is no defence against those, so
-`prorl_lab.tasks` refuses them.
+The verdicts are those of `prorl_lab.scoring`, which `prorl_scale` has in its sandbox.  Model output can hang a scorer
+(`9**9**9**9`) or eat memory.  The child has a memory limit; the parent kills it after `seconds` of processor time and
+starts a new one.  An item that was killed or raised scores 0 and is counted (`timeouts`, `errors`), apart from wrong
+answers; one that a busy machine left no time for, twice, has no score (`unverified`).
+
+Nine Reasoning Gym scorers evaluate the answer as Python.  In the sandbox they see only text that fits a strict grammar,
+so that two walls stand between a model and the machine; here a grammar with one hole would be the only one.  So
+`prorl_lab.tasks` refuses those tasks.
 """
 
-import functools
+import math
 import multiprocessing
 import resource
-from collections.abc import Callable
+import signal
+import time
 from typing import Any
 
-import reasoning_gym
-from math_verify import parse, verify
+from prorl_lab.clock import AnswerClock, Starved
+from prorl_lab.scoring import math_answers, puzzle
+from prorl_lab.scoring.extract import MAX_RESPONSE, last_tagged
 
-from prorl_lab.scoring.extract import after_think, last_boxed, last_tagged
+__all__ = ["EVALUATING_TASKS", "Verifier", "last_tagged"]
 
-SECONDS = 10.0  # per answer
+SECONDS = 10.0  # of processor time, per answer
 MEMORY = 4 * 2**30  # bytes of address space
-MAX_ANSWER = 500  # characters of a final answer; longer ones only serve to slow the parser down
-
-# Scorers that evaluate the answer as Python or through sympy's parser (found by reading reasoning-gym 0.1.25).
-EVALUATING_TASKS = {
-    *("string_insertion", "spiral_matrix", "binary_matrix", "n_queens"),
-    *("simple_integration", "intermediate_integration", "polynomial_multiplication", "countdown", "puzzle24"),
-}
+EVALUATING_TASKS = frozenset(puzzle.GRAMMARS)
+_SCORERS = {"puzzle": puzzle.score, "math": math_answers.score_math}
 
 
-def score_puzzle(response: str, reference: dict) -> float:
-    """Reasoning Gym's own score of the last <answer> after </think>, 0 for a missing one."""
-    answer = last_tagged(after_think(response))
-    return 0.0 if answer is None else min(1.0, max(0.0, float(_scorer(reference["task"])(answer, reference["item"]))))
-
-
-@functools.cache
-def _scorer(task: str) -> Callable[[str, dict], float]:
-    return reasoning_gym.get_score_answer_fn(task)
-
-
-def score_math(response: str, reference: dict) -> float:
-    r"""1 if math-verify finds the last \boxed answer after </think> equal to the reference, else 0."""
-    answer = last_boxed(after_think(response))
-    if not answer or len(answer) > MAX_ANSWER:
-        return 0.0
-    # Unboxed LaTeX loses a fifth of the references to the parser, so both sides are boxed.
-    return float(verify(parse(f"\\boxed{{{reference['answer']}}}"), parse(f"\\boxed{{{answer}}}")))
-
-
-_SCORERS = {"puzzle": score_puzzle, "math": score_math}
-
-
-def _serve(connection: Any) -> None:
+def _serve(connection: Any, seconds: float) -> None:
     """The child: score items until the parent hangs up."""
     connection.send("ready")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -60,38 +38,62 @@ def _serve(connection: Any) -> None:
             domain, response, reference = connection.recv()
         except EOFError:
             return
+        start = time.process_time()
+        # The kernel counts whole seconds, so this is the last wall, and the only one where there is no /proc.
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (math.ceil(start + seconds) + 1, resource.getrlimit(resource.RLIMIT_CPU)[1])
+        )
         try:
-            connection.send(("ok", _SCORERS[domain](response, reference)))
-        except Exception as error:  # noqa: BLE001  whatever a scorer trips over in hostile text is this item's score, not a crash
-            connection.send(("error", repr(error)))
+            score, status, *_ = _SCORERS[domain](response, reference)
+        except Exception:  # noqa: BLE001  whatever a scorer trips over in hostile text is this item's score, not a crash
+            score, status = 0.0, "error"
+        connection.send((score, status) if time.process_time() - start <= seconds else (0.0, "timeout"))
 
 
 class Verifier:
-    """One killable worker.  `timeouts` and `errors` count what was not merely wrong."""
+    """One killable worker.  `timeouts`, `errors` and `unverified` count what was not merely wrong."""
 
     def __init__(self, seconds: float = SECONDS):
-        self.seconds, self.timeouts, self.errors = seconds, 0, 0
+        self.seconds, self.timeouts, self.errors, self.unverified = seconds, 0, 0, 0
         self.process: Any = None
         self.connection: Any = None
 
-    def score(self, items: list[tuple[str, str, dict]]) -> list[float]:
-        """Scores of (domain, response, reference) in their order; these are two of `prorl_scale.rewards`' domains."""
+    def score(self, items: list[tuple[str, str, dict]]) -> list[float | None]:
+        """Scores of (domain, response, reference) in their order; these are two of `prorl_scale.rewards`' domains.
+
+        None for an answer that the machine was too busy to judge.
+        """
         return [self._score_one(item) for item in items]
 
-    def _score_one(self, item: tuple[str, str, dict]) -> float:
+    def _score_one(self, item: tuple[str, str, dict]) -> float | None:
+        if len(item[1]) > MAX_RESPONSE:
+            return 0.0
+        for _ in range(2):
+            try:
+                return self._try_to_score(item)
+            except Starved:
+                self.close()
+        self.unverified += 1
+        return None
+
+    def _try_to_score(self, item: tuple[str, str, dict]) -> float:
         if self.process is None or not self.process.is_alive():
             self._start()
         try:
             self.connection.send(item)
-            if self.connection.poll(self.seconds):
-                status, value = self.connection.recv()
-                if status == "ok":
-                    return value
-                self.errors += 1
-                return 0.0
+            clock = AnswerClock(self.process.pid, self.seconds)
+            while not self.connection.poll(clock.patience()):
+                clock.look()
+            score, status = self.connection.recv()
+            self.errors += status == "error"
+            self.timeouts += status == "timeout"
+            return min(1.0, max(0.0, float(score)))
+        except TimeoutError:
             self.timeouts += 1
         except (EOFError, OSError):  # the worker died, of memory most likely
-            self.errors += 1
+            self.process.join()
+            late = self.process.exitcode == -signal.SIGXCPU
+            self.timeouts, self.errors = self.timeouts + late, self.errors + (not late)
         self.close()
         return 0.0
 
@@ -99,7 +101,7 @@ class Verifier:
         # A fresh interpreter: forking one that holds a model and threads of torch can deadlock.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.seconds), daemon=True)
         self.process.start()
         theirs.close()
         if not self.connection.poll(120):  # its imports take seconds, which no answer should pay for

@@ -43,7 +43,7 @@ class Config(prorl_v2.Config):
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
-    verifier_workers: int | None = None  # of each process, to score answers; by default its share of the CPU's cores
+    verifier_workers: int | None = None  # of each process, to score answers; by default its share of the processors
     unsafe_verifiers: bool = False  # score model text, and run model programs, without a sandbox: with your rights
     # health: limits that a run in good order stays within (prorl_scale/health.py); 0: not watched
     health_entropy_min: float = 0.0  # nats per token
@@ -102,23 +102,24 @@ def resolve(config: Config) -> Config:
     return config
 
 
-def stages_of(config: Config) -> recipes.Recipe:
+def recipe_of(config: Config) -> recipes.Recipe:
     """The recipe that the run follows; without one, a single stage that changes nothing."""
     return recipes.find(config.recipe) if config.recipe else recipes.Recipe("no recipe", {})
 
 
-def at_stage(config: Config, stage: int) -> Config:
-    """The settings in force at a stage: those of the start, and what the stages up to it change.
+def stages_of(config: Config) -> list[Config]:
+    """The settings in force at each stage of its recipe: those of the start, and what the stages up to it change.
 
     A stage wins over the command line, which says how the run starts.
     """
-    return dataclasses.replace(config, **stages_of(config).settings_at(stage))
+    recipe = recipe_of(config)
+    return [dataclasses.replace(config, **recipe.settings_at(number)) for number in range(len(recipe.stages))]
 
 
-def longest_answer(config: Config) -> int:
+def longest_answer(stages: list[Config]) -> int:
     """The largest max_new_tokens of any stage.  With the longest prompt it is the context that vLLM is started for.
 
     One engine serves all stages.  Its memory is divided into pages, so a longer limit costs nothing until it is used,
     and a stage with a longer context needs no new engine.
     """
-    return max(at_stage(config, stage).max_new_tokens for stage in range(len(stages_of(config).stages)))
+    return max(stage.max_new_tokens for stage in stages)

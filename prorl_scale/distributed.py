@@ -139,9 +139,9 @@ class _Pickler(pickle.Pickler):
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, torch.Tensor) else NotImplemented
 
 
-def cores() -> int:
-    """This process's share of the CPU's cores: those it may use, over the processes on this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+def local_world() -> int:
+    """How many processes of this run share the machine, and so its processors."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def total(sums: dict[str, torch.Tensor]) -> dict[str, float]:

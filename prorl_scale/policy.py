@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from transformers import AttentionInterface
 
-from prorl_lab import models
+from prorl_lab import models, probe
 from prorl_lab.errors import UserError
 from prorl_mini import Sample, token_entropy, token_logprobs
 from prorl_scale import batch, distributed
@@ -25,42 +27,86 @@ ATTENTION = "prorl_packed"
 # ---------------------------------------------------------------- attention that stays within its sample
 
 
+HARMLESS = {"position_ids", "use_cache", "cache_position", "position_embeddings"}  # told to any attention, change none
+
+
 def packed_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *,
-    scaling: float, pieces: batch.Pieces, **ignored: Any,
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, pieces: batch.Pieces,
+    scaling: float | None = None, dropout: float = 0.0, sliding_window: int | None = None,
+    softcap: float | None = None, s_aux: Tensor | None = None, is_causal: bool | None = None, **unknown: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Causal attention of packed samples: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D), None.
 
     The signature is that of transformers' attention interface; `pieces` is what `Scorer` passes to the model.  It has
     no default: a model that does not hand it down must fail here, not attend across samples.
+
+    sliding_window: keys that a query sees, itself included.  softcap: scores s become softcap * tanh(s / softcap).
+    s_aux: (H,) a score of each head for a key without a value ("sinks").  Raises UserError on what it does not honour.
     """
+    unknown = {name: v for name, v in unknown.items() if v is not None and v is not False and name not in HARMLESS}
+    if unknown or dropout or is_causal is False or attention_mask is not None:
+        asked = sorted({*unknown, *(["dropout"] if dropout else []), *(["a mask of its own"] if not unknown else [])})
+        raise UserError(f"{type(module).__name__} asks for {', '.join(asked)}, which packed attention does not honour")
     grouped = query.shape[1] != key.shape[1]
     keys, values = (take(x, 2, pieces.keys) for x in (key, value))
-    if query.is_cuda and query.dtype != torch.float32:  # a flash kernel, which has no float32; not yet run on a GPU
+    plain = softcap is None and s_aux is None
+    if plain and query.is_cuda and query.dtype != torch.float32:  # a flash kernel without float32; not yet run on a GPU
         from torch.nn.attention.varlen import varlen_attn  # needs CUDA to be of use
 
         q, k, v = (x[0].transpose(0, 1) for x in (query, keys, values))  # (T or keys, heads, D)
-        causal = (-1, 0)  # the last query of a piece sees its last key, and each one before it one key less
+        # The last query of a piece sees its last key, and each one before it one key less; backwards all, or a window.
+        seen = (-1 if sliding_window is None else sliding_window - 1, 0)
         out = varlen_attn(
             q, k, v, pieces.starts, pieces.key_starts, pieces.longest, pieces.longest,
-            scale=scaling, window_size=causal, enable_gqa=grouped,
+            scale=scaling, window_size=seen, enable_gqa=grouped,
         )  # fmt: skip
         return out[None], None
     # `split`, not a slice for each piece: the backward pass of a slice fills a whole row with zeros.
     lengths, seen = pieces.starts.diff().tolist(), pieces.key_starts.diff().tolist()
-    rows = [
-        F.scaled_dot_product_attention(q, k, v, **_causal(q, k), scale=scaling, enable_gqa=grouped)
-        for q, k, v in zip(query.split(lengths, 2), keys.split(seen, 2), values.split(seen, 2), strict=True)
-    ]
+    rows = []
+    for q, k, v in zip(query.split(lengths, 2), keys.split(seen, 2), values.split(seen, 2), strict=True):
+        mask = _mask(q, k, sliding_window)
+        if plain:
+            causal = {"is_causal": True} if mask is None else {"attn_mask": mask}
+            rows.append(F.scaled_dot_product_attention(q, k, v, **causal, scale=scaling, enable_gqa=grouped))
+        else:
+            rows.append(_with_scores(q, k, v, mask, scaling, softcap, s_aux))
     return torch.cat(rows, 2).transpose(1, 2), None
 
 
-def _causal(query: Tensor, key: Tensor) -> dict[str, Any]:
-    """How the last query looks at every key, and each one before it at one less; only unequal numbers need a mask."""
+def _mask(query: Tensor, key: Tensor, window: int | None) -> Tensor | None:
+    """(queries, keys) bool: the last query looks at every key, and each one before it at one less; in a window, at so
+    many of the nearest.  None where that is the plain causal mask, which kernels do without."""
     queries, keys = query.shape[2], key.shape[2]
-    if queries == keys:
-        return {"is_causal": True}
-    return {"attn_mask": torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)}
+    windowed = window is not None and window < keys
+    if queries == keys and not windowed:
+        return None
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
+    return seen.triu(keys - queries - window + 1) if windowed else seen
+
+
+def _with_scores(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Attention with what torch's kernels lack, caps (Gemma 2) and sinks (gpt-oss): (1, H, T, D) -> (1, H, T, D).
+
+    They know a term that is added to the scores.  A sink is a key of zeros with such a term; a capped score is all
+    term, of a query of zeros.  The term is as large as the scores, so memory grows with the square of a sample.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    term = query.new_zeros(1, query.shape[1], query.shape[2], key.shape[2])
+    if softcap is not None:
+        scores = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        term, query = softcap * (scores / softcap).tanh(), torch.zeros_like(query)
+    if mask is None:
+        mask = torch.ones(term.shape[2:], dtype=torch.bool, device=query.device).tril()
+    term = term.masked_fill(~mask, -math.inf)
+    if sinks is not None:
+        key, value = (F.pad(x, (0, 0, 0, 1)) for x in (key, value))
+        term = torch.cat([term, sinks[None, :, None, None].to(term).expand(*term.shape[:3], 1)], -1)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=term, scale=scaling)
 
 
 def take(values: Tensor, dim: int, places: Tensor) -> Tensor:
@@ -80,18 +126,19 @@ AttentionInterface.register(ATTENTION, packed_attention)
 class ChunkedLogprobs(torch.autograd.Function):
     """`token_logprobs` and `token_entropy` of head(hidden), a chunk of tokens at a time, forward and backward.
 
-    hidden (N, D), weight (V, D), targets (N,) -> log-probs (N,), entropies (N,).  Logits are recomputed in the backward
-    pass, and the weight's gradient is summed in one buffer.  Entropies have no gradient; without `with_entropy`: zeros.
+    hidden (N, D), weight (V, D), targets (N,), bias (V,) -> log-probs (N,), entropies (N,).  Logits are recomputed in
+    the backward pass, and the weight's gradient is summed in one buffer.  Entropies have no gradient; without
+    `with_entropy`: zeros.  after: see `models.after_head`.
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets, temperature, with_entropy):
-        ctx.save_for_backward(hidden, weight, targets)
-        ctx.temperature = temperature
+    def forward(ctx, hidden, weight, targets, temperature, with_entropy, bias=None, after=lambda logits: logits):
+        ctx.save_for_backward(hidden, weight, targets, bias)
+        ctx.temperature, ctx.after = temperature, after
         logp = hidden.new_zeros(len(targets), dtype=_accurate(hidden.dtype))
         entropy = torch.zeros_like(logp)
         for part in _chunks(len(targets), weight):
-            logits = (hidden[part] @ weight.T).to(logp.dtype)
+            logits = after(_head(hidden[part], weight, bias).to(logp.dtype))
             logp[part] = token_logprobs(logits[None], targets[None, part], temperature)[0]
             if with_entropy:
                 entropy[part] = token_entropy(logits, temperature)
@@ -100,20 +147,36 @@ class ChunkedLogprobs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_logp, _):
-        hidden, weight, targets = ctx.saved_tensors
+        hidden, weight, targets, bias = ctx.saved_tensors
         d_hidden = torch.zeros_like(hidden)
         d_weight = torch.zeros_like(weight, dtype=_accurate(weight.dtype))  # bfloat16 would lose the last chunks
+        d_bias = None if bias is None else torch.zeros_like(bias, dtype=d_weight.dtype)
         for part in _chunks(len(targets), weight):
-            logits = (hidden[part] @ weight.T).to(d_weight.dtype).requires_grad_()
+            logits = _head(hidden[part], weight, bias).to(d_weight.dtype).requires_grad_()
             with torch.enable_grad():
-                logp = token_logprobs(logits[None], targets[None, part], ctx.temperature)[0]
+                logp = token_logprobs(ctx.after(logits)[None], targets[None, part], ctx.temperature)[0]
             d_logits = torch.autograd.grad(logp, logits, d_logp[part])[0].to(hidden.dtype)
             d_hidden[part] = d_logits @ weight
+            if d_bias is not None:
+                d_bias += d_logits.sum(0)
             if d_weight.dtype == hidden.dtype:
                 d_weight.addmm_(d_logits.T, hidden[part])  # in place: no second (V, D) matrix
             else:
                 d_weight += d_logits.T @ hidden[part]
-        return d_hidden, d_weight.to(weight.dtype), None, None, None
+        return (
+            d_hidden,
+            d_weight.to(weight.dtype),
+            None,
+            None,
+            None,
+            d_bias if bias is None else d_bias.to(bias.dtype),
+            None,
+        )
+
+
+def _head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    logits = hidden @ weight.T
+    return logits if bias is None else logits + bias
 
 
 def logits_at_once(gpu: bool) -> int:
@@ -149,44 +212,45 @@ class Scorer(nn.Module):
         ).last_hidden_state[0]
         head = self.model.get_output_embeddings()
         before = take(hidden, 0, packed.before)
-        return ChunkedLogprobs.apply(before, head.weight, packed.targets, temperature, with_entropy)
+        after = models.after_head(self.config)
+        return ChunkedLogprobs.apply(before, head.weight, packed.targets, temperature, with_entropy, head.bias, after)
 
 
 # ---------------------------------------------------------------- load and shard
 
 
 def load(config: Any, folder: str) -> tuple[Scorer, Scorer, Any]:
-    """A model folder -> policy and reference, both sharded over all ranks, and the tokenizer.
-
-    Weights are float32 and stay it: FSDP2 gathers them in bfloat16 where that is what the computation uses.
-    """
+    """A model folder -> policy and reference, as `shard_pair` makes them, and the tokenizer."""
     model, tokenizer = models.load_policy(dataclasses.replace(config, model=folder, device="cpu"))
-    if set(getattr(model.config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
-        raise UserError(
-            f"{config.model} has layers without full attention, which packing does not support: choose another"
-        )
-    check_packing(model)
+    return *shard_pair(model, config), tokenizer
+
+
+def shard_pair(model: Any, config: Any) -> tuple[Scorer, Scorer]:
+    """A model on the CPU, the same on all ranks -> policy and reference, both sharded over them.
+
+    Weights are float32 and stay it: FSDP2 gathers them in bfloat16 where that is what the computation uses.  Raises
+    UserError for a model that packing would change.
+    """
+    check_packing(model, Path(config.base_cache))
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     device = distributed.device(config.device)
     policy = shard(Scorer(model, device), config)
-    return policy, shard(Scorer(reference, device), config, config.offload_reference), tokenizer
+    return policy, shard(Scorer(reference, device), config, config.offload_reference)
+
+
+def check_packing(model: Any, proofs: Path | None = None) -> None:
+    """Switch a model to packed attention; raise UserError where that changes log-probs on a tiny copy of it."""
+    probe.prove(type(model).__name__, model.config, (packing,), proofs)
+    model.set_attn_implementation(ATTENTION)
 
 
 @torch.no_grad()
-def check_packing(model: Any) -> None:
-    """Switch a model to packed attention; raise UserError where that changes the log-probs of short samples."""
-    samples = [Sample([0, 1, 2], [1, 0]), Sample([2], [1, 1, 0, 2]), Sample([0, 1, 2], [2, 1])]
-    plain = []
-    for s in samples:
-        ids = torch.tensor([s.prompt + s.answer])
-        plain.append(token_logprobs(model(input_ids=ids).logits[:, :-1], ids[:, 1:], 1.0)[0, len(s.prompt) - 1 :])
+def packing(model: Any) -> Iterator[tuple[Tensor, str]]:
+    """For `probe.prove`: samples in one row, of which two share their prompt, against each alone."""
+    rows = probe.samples(model)
+    alone = torch.cat([probe.plain(model, s) for s in rows])
     model.set_attn_implementation(ATTENTION)
-    logp, _ = Scorer(model)(batch.pack(samples, "cpu"), 1.0)
-    if not torch.allclose(logp, torch.cat(plain).to(logp), atol=1e-4, rtol=1e-4):
-        raise UserError(
-            f"{type(model).__name__} scores packed samples differently from single ones, so it can't be trained here: "
-            "choose a model such as Qwen or Llama"
-        )
+    yield Scorer(model)(batch.pack(rows, "cpu"), 1.0)[0] - alone, "samples packed into one row and each alone"
 
 
 def shard(scorer: Scorer, config: Any, offload: bool = False) -> Scorer:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import resource
@@ -27,13 +26,13 @@ from torch import Tensor
 
 import prorl_mini
 import prorl_v2
-from prorl_lab import cli, models, report, settings
+from prorl_lab import cli, report, settings
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
-from prorl_lab.run_folder import GracefulStop, read_json, write_json
+from prorl_lab.run_folder import GracefulStop
+from prorl_lab.tasks import responses
 from prorl_mini import (
     collect_groups,  # noqa: F401  called by train_step; named here so that anyone can see it is mini's, as those below
-    encode,
     mini_batches,
     penalized_loss,
     policy_loss,  # noqa: F401
@@ -42,11 +41,10 @@ from prorl_mini import (
     train_step,
     update_all,  # noqa: F401
 )
-from prorl_scale import batch, distributed, health, mfu, plan, policy, tasks
-from prorl_scale.checkpoint import Folder
-from prorl_scale.config import Config, at_stage, longest_answer, parse, resolve, stages_of
+from prorl_scale import batch, distributed, health, mfu, plan, policy
+from prorl_scale.config import Config, longest_answer, parse, resolve
 from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
-from prorl_scale.rollout import Canary, Engine
+from prorl_scale.start import start_run
 from prorl_v2 import best_step, mismatch_weights, set_rate
 
 # ============================================================================ 1. prompts
@@ -94,7 +92,7 @@ def begin_scoring(run: Run, problem: Any, answers: list[list[int]]) -> Callable[
 
     Raises UserError, when called, where the sandbox has stopped working.
     """
-    texts = [run.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+    texts = responses(run.tokenizer, problem, answers, run.task.stop_ids)
     if run.pool is None:
         scores = functools.partial(run.task.score, [(problem, text) for text in texts])
         return lambda: [Verdict(score, "ok" if score >= 1 else "wrong") for score in scores()]
@@ -126,7 +124,8 @@ def write_answers(
     def scored() -> list[list[Sample]]:
         for place, group in enumerate(groups):
             for sample, verdict in zip(group, waiting[place](), strict=True):
-                sample.reward, sample.verdict = verdict.score, verdict.status
+                sample.reward = None if verdict.status == "unverified" else verdict.score
+                sample.verdict = verdict.status
         return groups
 
     with ledger.clock("generate"):
@@ -272,7 +271,7 @@ def push(run: Run) -> float:
 def measure_boundary(run: Run, name: str) -> None:
     """`prorl_mini.measure_boundary` with room for the longest answers of any stage, the same for base and final."""
     now = run.config
-    run.config = run.engine.config = dataclasses.replace(now, max_new_tokens=longest_answer(run.start))
+    run.config = run.engine.config = dataclasses.replace(now, max_new_tokens=longest_answer(run.stages))
     prorl_mini.measure_boundary(run, name)
     run.config = run.engine.config = now
 
@@ -297,7 +296,8 @@ class Run(prorl_v2.Run):
     """
 
     state: State = field(default_factory=State)
-    start: Any = None  # Config as the run was started with
+    recipe: Any = None  # prorl_scale.recipes.Recipe
+    stages: list = field(default_factory=list)  # the Config in force at each stage of the recipe
     engine: Any = None  # prorl_scale.rollout.Engine
     canary: Any = None  # prorl_scale.rollout.Canary
     pool: Pool | None = None  # scores this rank's answers; None: the task does, since it never evaluates text
@@ -306,6 +306,14 @@ class Run(prorl_v2.Run):
     logprobs = add_logprobs
     update = update
     validate = prorl_mini.validate  # `loop` keeps a new best, as a checkpoint
+
+    def enter_stage(self) -> None:
+        """Put the settings of the stage that the state names in force."""
+        self.config = self.stages[self.state.stage]
+        if self.engine is not None:
+            self.engine.config = self.config
+        if self.config.domains:
+            self.task.set_weights(self.config.domains)
 
     def advantages(self, groups: list[list[Sample]]) -> None:
         """All is written, so from here on the sampler's share of the memory is the trainer's."""
@@ -346,22 +354,13 @@ def check_health(run: Run) -> str | None:
 # ---------------------------------------------------------------- stages of the recipe
 
 
-def enter_stage(run: Run) -> None:
-    """Put the settings of the stage that the state names in force."""
-    run.config = at_stage(run.start, run.state.stage)
-    if run.engine is not None:
-        run.engine.config = run.config
-    if run.config.domains:
-        run.task.set_weights(run.config.domains)
-
-
 def advance_stage(run: Run, was_reset: bool) -> None:
     """Go on to the next stage of the recipe where this one has ended."""
-    recipe, state = stages_of(run.start), run.state
+    recipe, state = run.recipe, run.state
     following = recipe.next_stage(state.stage, state.step, was_reset)
     if following != state.stage:
         state.stage, blend = following, run.config.eval_sets
-        enter_stage(run)
+        run.enter_stage()
         if run.config.eval_sets != blend:
             state.history.clear()  # scores of another blend are no yardstick; metrics.jsonl keeps them
         stage = recipe.stages[following]
@@ -388,11 +387,10 @@ def peak_memory() -> int:
 
 def train(config: Config) -> dict | None:
     """Run, or resume, a whole training run -> what `summary.json` holds, on rank 0.  Raises UserError on bad input."""
-    if config.dry_run:
-        return plan.dry_run(config)
     config = resolve(config)
     with distributed.joined(config.device, config.timeout_minutes) as closing, GracefulStop() as stop:
-        run = start_run(distributed.on_main(lambda: config))  # one name for the run folder, not one per clock
+        config = distributed.on_main(lambda: config)  # one name for the run folder, not one per clock
+        run = start_run(config, Run, Sample)
         closing.callback(run.engine.close)
         with run.folder, run.pool or contextlib.nullcontext():
             loop(run, stop)
@@ -411,7 +409,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
             run.validate()
         folder.save(run)
     folder.say(report.LEGEND)
-    while state.step < run.start.steps and state.seconds < (run.start.max_seconds or math.inf):
+    while state.step < run.config.steps and state.seconds < (run.config.max_seconds or math.inf):
         config = run.config  # of the stage in force
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
@@ -421,7 +419,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
             run.validate()
             best = best_step(state.history) == state.step
         advance_stage(run, run.reset_if_due())
-        if state.step == run.start.steps // 2:
+        if state.step == config.steps // 2:
             measure_boundary(run, "middle")
         gave_up, unwell = state.bad_steps >= config.max_bad_steps, check_health(run)
         stopped = any(distributed.exchange(stop.requested))
@@ -441,80 +439,6 @@ def loop(run: Run, stop: GracefulStop) -> None:
     folder.save(run)
 
 
-def start_run(config: Config) -> Run:
-    """Load, shard, start vLLM; a fresh run folder, or the state of the one to resume."""
-    folder = Folder(config)
-    torch.set_num_threads(config.threads)
-    if not config.resume:
-        distributed.on_main(lambda: begin(config, folder))
-    base = str(folder.path / "base")
-    scorer, reference, tokenizer = policy.load(config, base)
-    optimizer = torch.optim.AdamW(
-        scorer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    task = tasks.load_task(config, models.stop_ids(scorer.config, tokenizer), tokenizer)
-    check_stages(config, task)
-    pool = distributed.on_all(lambda: open_pool(config, task))
-    generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
-    run = Run(config, scorer, reference, optimizer, tokenizer, task, generator, folder, start=config, pool=pool)
-    if config.resume:
-        distributed.on_main(lambda: check_recipe(config, folder))
-        folder.note_stop(None)
-        folder.restore(run, State, Sample)
-    enter_stage(run)
-    problems = [task.problem("held-out", i, tier) for tier in task.tiers for i in range(2)]
-    run.canary = Canary([encode(run, problem) for problem in problems], config.canary_tolerance)
-    context = config.max_prompt_tokens + longest_answer(config)
-    run.engine = distributed.on_all(lambda: Engine(base, run.config, task.stop_ids, context))
-    if config.resume:  # now that they are known to work
-        distributed.on_main(lambda: folder.keep_settings(config))
-    return run
-
-
-def open_pool(config: Config, task: Any) -> Pool | None:
-    """This rank's verifiers; None for a task that scores its answers itself.  Raises UserError without a sandbox."""
-    if not hasattr(task, "item"):
-        return None
-    try:
-        return Pool(config.verifier_workers or distributed.cores(), unsafe=config.unsafe_verifiers)
-    except SandboxError as error:
-        raise UserError(str(error)) from error
-
-
-def begin(config: Config, folder: Folder) -> None:
-    """On rank 0: fetch, or warm up, the model that all ranks then read from the run folder."""
-    model, tokenizer = models.load_policy(config)
-    task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
-    check_stages(config, task)
-    with open_pool(config, task) or contextlib.nullcontext():
-        pass  # a mistake in --task, or a machine without a sandbox, is found out now and leaves no files
-    folder.begin(prorl_mini.Run(config, model, None, None, tokenizer, None, None, folder))
-    write_json(folder.path / "recipe.json", dataclasses.asdict(stages_of(config)))
-
-
-def check_stages(config: Config, task: Any) -> None:
-    """What every stage asks of the task must be there before the first begins.  Raises UserError."""
-    for number, stage in enumerate(stages_of(config).stages):
-        now = at_stage(config, number)
-        settings.check_eval_sets(now, task.tiers)
-        if now.domains and not hasattr(task, "set_weights"):
-            raise UserError(
-                f"stage {stage.name!r} draws from the domains {', '.join(now.domains)}, and --task {config.task} has "
-                "none: give a folder of prepared data, or leave --domains out"
-            )
-        if now.domains:
-            task.set_weights(now.domains)
-
-
-def check_recipe(config: Config, folder: Folder) -> None:
-    """A run goes on with the stages that it began with.  Raises UserError."""
-    if read_json(folder.path / "recipe.json") != json.loads(json.dumps(dataclasses.asdict(stages_of(config)))):
-        raise UserError(
-            f"the recipe {config.recipe} has changed since {folder.path} began: go back to the commit named in its "
-            "config.json, or start a new run with --out"
-        )
-
-
 def main(args: list[str] | None = None) -> int:
     """The command line: 0, or one sentence and 1 on bad input, or 130 after Ctrl-C.  Only rank 0 speaks."""
     with contextlib.ExitStack() as quiet:
@@ -522,7 +446,7 @@ def main(args: list[str] | None = None) -> int:
             silence = quiet.enter_context(open(os.devnull, "w"))
             quiet.enter_context(contextlib.redirect_stdout(silence))
             quiet.enter_context(contextlib.redirect_stderr(silence))
-        return cli.run(Config, train, args, parse)
+        return cli.run(Config, lambda config: plan.dry_run(config) if config.dry_run else train(config), args, parse)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from prorl_scale import batch, plan, policy, recipes
+from prorl_scale import batch, memory, policy, recipes
 
 
 def packed(tokens: int, samples: int, prompt: int) -> batch.Packed:
@@ -53,7 +53,9 @@ def update(scorer: policy.Scorer, optimizer: torch.optim.Optimizer, rows: batch.
     optimizer.zero_grad(set_to_none=True)
 
 
-def peak(shape: plan.Shape, world: int, tokens: int, checkpointing: bool, samples: int = 4, prompt: int = 256) -> dict:
+def peak(
+    shape: memory.Shape, world: int, tokens: int, checkpointing: bool, samples: int = 4, prompt: int = 256
+) -> dict:
     """Bytes that one of `world` ranks holds at most in the second of two updates of one micro-batch each."""
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
     mesh = init_device_mesh("cpu", (world,))  # holds real numbers, so not among fake tensors
@@ -82,7 +84,7 @@ def peak(shape: plan.Shape, world: int, tokens: int, checkpointing: bool, sample
 
 def main(asked: dict) -> None:
     """asked: arguments of `peak`, and what to change of the 1.5B model's shape."""
-    shape = dataclasses.replace(plan.SHAPES[recipes.R1_DISTILL], **asked.pop("shape", {}))
+    shape = dataclasses.replace(memory.SHAPES[recipes.R1_DISTILL], **asked.pop("shape", {}))
     print(json.dumps(peak(shape, **asked)))
 
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prorl_scale.rewards import Pool
 
-SECONDS = 2.0  # clock of every item here; the real ones are 5 and 10
+SECONDS = 1.0  # of processor time, for every item here; the real ones are 5 and 10
 
 # --- what programs try.  {folder} is a folder of the host that anyone may read and write, {port} a listening port.
 
@@ -64,6 +64,35 @@ ATTACKS = {
     "multiprocessing": "import multiprocessing as m; p = m.Process(target=print); p.start(); p.join(); return True",
     "replace the process": "import os; os.execv('/bin/echo', ['echo', 'BREACH'])",
     "become root": "import os; os.setuid(0); return True",
+    "signal the runner's thread": "import ctypes; return ctypes.CDLL(None).syscall(234, 1, 1, 9) == 0",
+    "see the runner": "import os; os.kill(1, 0); return True",
+    "have the kernel signal the runner": "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, 1); return True",
+    "limit the runner": "import resource as r; r.prlimit(1, r.RLIMIT_CPU, (0, 0)); return True",
+    "read the runner's limits": "import resource as r; return r.prlimit(1, r.RLIMIT_CPU)",
+    "slow the runner down": "import os; os.setpriority(os.PRIO_PROCESS, 1, 19); return True",
+    "slow everyone down": "import os; os.setpriority(os.PRIO_USER, os.getuid(), 19); return True",
+    "move the runner": "import os; os.sched_setaffinity(1, {{0}}); return True",
+    "take the privilege back": """
+        import ctypes, struct
+        header = struct.pack("Ii", 0x20080522, 0)
+        return ctypes.CDLL(None).syscall(126, header, struct.pack("6I", *[2**21] * 6)) == 0
+    """,
+    "double fork and a new session": """
+        import os
+        if os.fork() == 0:
+            os.setsid()
+            os.fork() or os.execv("/bin/sleep", ["sleep", "1000"])
+        return True
+    """,
+    "mount over the folder of the tests": """
+        import ctypes
+        return ctypes.CDLL(None).mount(b"none", b"/prorl/shown", b"tmpfs", 0, None) == 0
+    """,
+    "write where the input lies": "open('/prorl/shown/x', 'w'); return True",
+    "write where the input lay": "open('/prorl/test/x', 'w'); return True",
+    "write over the input": "open('/dev/stdin', 'w').write('x'); return True",
+    "take the input away": "import os; os.unlink('/prorl/shown/stdin'); return True",
+    "lift the limit on time": "import resource as r; r.setrlimit(r.RLIMIT_CPU, (2**30, 2**30)); return True",
     "lift a limit": "import resource as r; r.setrlimit(r.RLIMIT_AS, (2**40, 2**40)); return True",
     "3 GB of memory": "x = bytearray(3 * 2**30); return True",
     "a big file": "open('/tmp/big', 'wb').write(bytes(100 * 2**20)); return True",
@@ -99,6 +128,8 @@ SYSTEM_CALLS = {
     "umount": (166, 0, 2),
     "chroot": (161, 0),
     "unshare a user namespace": (272, 0x10000000),
+    "unshare a mount namespace": (272, 0x00020000),
+    "process by descriptor": (434, 1, 0),
     "clone a user namespace": (56, 0x10000000 | 17, 0, 0, 0, 0),
     "setns": (308, 0, 0),
     "bpf": (321, 0, 0, 0),
@@ -129,6 +160,23 @@ PROGRAMS = {
     "power tower": "print(99**98**97)",
     "exit 0 early": "import sys; sys.exit(0)",
     "exit 0 hard": "import os; os._exit(0)",
+    "threads that burn": (
+        "import hashlib, threading\nblock = bytes(2**24)\n"
+        "def burn():\n for _ in range(200): hashlib.sha256(block)\n"
+        "burning = [threading.Thread(target=burn) for _ in range(8)]\n"
+        "for t in burning: t.start()\nfor t in burning: t.join()\nprint('BREACH')"
+    ),
+    "catch the signal of the limit": (
+        "import signal as s, time\nfor n in (s.SIGXCPU, s.SIGPROF, s.SIGALRM): s.signal(n, lambda *a: 0)\n"
+        "while time.process_time() < 8: pass\nprint('BREACH')"
+    ),
+    "burn, close the output and burn": (
+        "import os, time\nprint('BREACH', flush=True)\nos.close(1)\nwhile time.process_time() < 8: pass"
+    ),
+    "sleep in turns": (
+        "import threading, time\ndef nap():\n while True: time.sleep(0.01)\n"
+        "for _ in range(50): threading.Thread(target=nap).start()"
+    ),
     "crash": "import ctypes; ctypes.string_at(0)",
     "recursion": "import sys; sys.setrecursionlimit(10**9)\nf = lambda: f()\nf()",
     "nested brackets": "[" * 10_000 + "]" * 10_000,
@@ -144,6 +192,35 @@ PROGRAMS = {
     "print twice": "import sys; print('BREACH'); print('BREACH')",
 }
 
+# Programs of two tests: what the first leaves behind, the second must not find.  Each prints BREACH where it does.
+LEFT_BEHIND = {
+    "a file": "import os\nprint('BREACH' if os.path.exists('x') else 'held')\nopen('x', 'w').write('x')",
+    "a file in /tmp": (
+        "import os\nprint('BREACH' if os.path.exists('/tmp/x') else 'held')\nopen('/tmp/x', 'w').write('x')"
+    ),
+    "the mode of the folder": (
+        "import os\nprint('held' if os.stat('.').st_mode & 0o777 == 0o700 else 'BREACH')\nos.chmod('.', 0o711)"
+    ),
+    "the mode of the output": (
+        "import os\nprint('BREACH' if os.stat(1).st_mode & 0o777 == 0o611 else 'held', flush=True)\nos.fchmod(1, 0o611)"
+    ),
+    "the age of the input": (
+        "import os\nprint('BREACH' if os.stat(0).st_mtime < 10 else 'held', flush=True)\nos.utime(0, (1, 1))"
+    ),
+    "an attribute": (
+        "import os\ntry: found = os.getxattr('.', 'user.x')\nexcept OSError: found = b''\n"
+        "print('BREACH' if found else 'held')\ntry: os.setxattr('.', 'user.x', b'1')\nexcept OSError: pass"
+    ),
+    "more output than is read": "import os\nos.set_blocking(1, False)\nos.write(1, b'held' + b' BREACH' * 9000)",
+    "a lower limit": (
+        "import resource as r\nprint('BREACH' if r.getrlimit(r.RLIMIT_DATA)[0] == 2**29 else 'held')\n"
+        "r.setrlimit(r.RLIMIT_DATA, (2**29, 2**29))"
+    ),
+    "a state": "import random as r\nprint('BREACH' if r.seed.__doc__ == 'x' else 'held')\nr.seed.__doc__ = 'x'",
+    "a patched module": "import json\nprint('BREACH' if hasattr(json, 'x') else 'held')\njson.x = 1",
+    "most of the time in each": "import time\nwhile time.process_time() < 0.6: pass\nprint('BREACH')",
+}
+
 # Prints what looks like the secret test's expected output, wherever it lies in memory.
 SEARCH = """
 import gc, re, sys
@@ -152,7 +229,7 @@ while frame:
     found.append(repr(frame.f_locals) + repr(frame.f_globals))
     frame = frame.f_back
 found += [repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, tuple, bytes, str)) and len(o) < 100]
-found.append(open('input').read())
+found.append(open('/dev/stdin').read())
 print(*set(re.findall('MARK-[0-9a-f]{32}', ' '.join(found))))
 """
 
@@ -184,6 +261,19 @@ FUNCTIONS = {
     "never returns": "def f(x):\n while True: pass",
     "own builtins": "import builtins; builtins.int.__eq__ = lambda s, o: True\ndef f(x): return 0",
     "raises the wrong thing": "def f(x): raise SystemExit(0)",
+}
+
+# Functions under test that try to pass `x = [1]; f(x); assert x == [4]`.
+CHANGED_ARGUMENTS = {
+    "itself": "def f(x): x[:] = [x]",
+    "always equal": "class V:\n def __eq__(s, o): return True\ndef f(x): x[:] = [V()]",
+    "endless": "def f(x):\n while True: x.append(4)",
+    "huge": "def f(x): x[:] = ['4' * 2**27]",
+    "deep": "def f(x):\n for _ in range(100_000): x[:] = [list(x)]",
+    "replies at hand": (
+        "import os\ndef f(x):\n for fd in range(3, 64):\n"
+        '  try: os.write(fd, b\'["value", null, [7, ["list", 4]]]\' + bytes([10]))\n  except OSError: pass'
+    ),
 }
 
 EVALUATED = {  # an item for each of the nine tasks whose scorers evaluate the answer
@@ -265,6 +355,13 @@ def items(place: dict) -> list[tuple[str, tuple[str, str, dict]]]:
     tests = {"inputs": ["hello\n"], "outputs": ["BREACH"]}
     for name, code in programs.items():
         found.append((f"program: {name}", ("code", fenced(code), tests)))
+    for name, code in LEFT_BEHIND.items():
+        found.append(
+            (f"left behind: {name}", ("code", fenced(code), {**tests, "inputs": ["", ""], "outputs": ["BREACH"] * 2}))
+        )
+    for name, code in CHANGED_ARGUMENTS.items():
+        changed = {"asserts": ["x = [1]\nf(x)\nassert x == [4]"], "setup": ""}
+        found.append((f"argument: {name}", ("code", fenced(code), changed)))
     hidden = {"inputs": ["x", "y"], "outputs": [f"MARK-{secrets.token_hex(16)}" for _ in range(2)]}
     found.append(("program: search memory", ("code", fenced(SEARCH), hidden)))
     for name, code in FUNCTIONS.items():
@@ -323,7 +420,7 @@ def run() -> dict:
         place["repository"] = str(Path(__file__).resolve().parents[1])
         hostile = items(place)
         start = time.monotonic()
-        with Pool(workers=4, seconds=SECONDS, code_seconds=SECONDS) as pool:
+        with Pool(workers=4, seconds=2 * SECONDS, code_seconds=SECONDS) as pool:
             before = [v.score for v in pool.verify(CONTROLS)]
             verdicts = pool.verify([item for _, item in hostile])
             after = [v.score for v in pool.verify(CONTROLS)]

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from prorl_scale import train
+from prorl_scale import start, train
 from prorl_scale.data import prepare
 from tests.scale_run import StandIn
 
@@ -146,7 +146,7 @@ def main(args: list[str]) -> int:
     if args[0] != "stand-in":
         print(prepared(Path(args[0])))
         return 0
-    train.Engine = StandIn
+    start.Engine = StandIn
     return train.main(args[1:])
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import prorl_mini as mini
 from prorl_lab import laptop, tasks
-from prorl_scale import distributed, rollout, train
+from prorl_scale import distributed, rollout, start, train
 from tests.test_mini import ToyTask
 
 
@@ -137,7 +137,7 @@ def fill_the_disk():
 def break_this_rank(fault):
     """What happens on one rank alone; the others must notice."""
     if fault in ("skip", "permute", "stale"):
-        train.Engine = faulty(train.Engine, fault)
+        start.Engine = faulty(start.Engine, fault)
     elif fault == "nan":
         train.micro_loss = every_loss_is_nan(after=2)
     elif fault == "die":
@@ -148,7 +148,7 @@ def break_this_rank(fault):
         train.train_step = after_step(2, fill_the_disk)
     elif fault == "no-vllm":
         sys.modules["vllm"] = None  # `import vllm` then fails
-        train.Engine = rollout.Engine
+        start.Engine = rollout.Engine
     elif fault != "none":
         raise ValueError(fault)
 
@@ -157,7 +157,7 @@ def main(sampler, fault, args):
     if args[:1] != ["--real-task"]:
         tasks.load_task = lambda config, stop_ids, sandboxed: Toy()
     if sampler == "stand-in":
-        train.Engine = StandIn
+        start.Engine = StandIn
     if fault == "slow-save":
         FileSystemWriter.write_data = slow_writer(saves=1)
     elif os.environ["RANK"] == "1" or os.environ["WORLD_SIZE"] == "1":

@@ -58,7 +58,7 @@ KINDS = {
         ! 42 | -42 | 4.2 | 24 | 421 | 42! | 42i | 42x | 4 2 | 042e1 | 41,42 | 42,43 | \{42, 43\} | (42,43)
         = 0.75 | \frac34 | 3/4 | .75 | ¾ | 75\% | \dfrac{3}{4} | \tfrac34 | \frac{6}{8} | \nicefrac{3}{4}
         ! 0.75 | \frac43 | 0.075 | 7.5 | -\frac34 | 0.755
-        = -\frac{5}{8} | \frac{-5}{8} | -5/8 | - \frac 58 | -0.625
+        = -\frac{5}{8} | -{5 \over 8} | \frac{-5}{8} | -5/8 | - \frac 58 | -0.625
         = 10^{-6} | 0.000001 | 1e-6 | \frac{1}{10^6}
         ! 10^{-6} | 10^{-7} | 0 | -10^{-6} | 2\cdot10^{-6}
         ! \frac{1}{900!} | \frac{1}{901!} | 0
@@ -138,7 +138,7 @@ KINDS = {
     "choices": r"""
         = C | (C) | \text{C} | \textbf{(C)} | [C] | C. | (C) 12 | \textbf{(C)}\ 12 | C: because | Answer: C
         ! C | c | D | CD | C, D | (C) or (D) | C. or D. | (C)(D) | 3
-        = \text{(E)} | E
+        = \text{(E)} | E | \boxed{\text{(E)}} | \left(\text{E}\right) | \displaystyle \text{E}
         = \text{A, C} | C, A | A and C | \text{A},\text{C}
         ! \text{A, C} | A | A, B | A, B, C | AC
     """,
@@ -158,6 +158,8 @@ KINDS = {
         = 19\text{ daps} | 19 | 19 \text{ dap}
         ! 19\text{ daps} | 19\text{ baps} | 91
         ! 343 | 7\text{ m}^3
+        ! 30\text{ square units} | 30\text{ kg} | 30\text{ cm}
+        ! 75^{\circ} | 75\text{ cm} | 75\text{ dollars}
         = 2.5\text{ hours} | 150\text{ minutes} | 2\frac12\text{ h}
     """,
     "per cent and degrees": r"""
@@ -177,6 +179,8 @@ KINDS = {
         = \{1, 2\} | \{2, 1\} | 1,2 | \{2,1,1\}
         ! \{1, 2\} | (1,2) | [1,2] | \{1\} | \{1,2,3\} | 12
         = (1,2) | \left(1,\ 2\right) | (1.0, \frac42) | \langle 1,2\rangle
+        = (4,7) | (x,y)=(4,7) | P(4,7) | x=4, y=7
+        ! (4,7) | (x,y)=(7,4) | P(7,4) | x=7, y=4 | 4, 7
         ! (1,2) | (2,1) | [1,2) | [1,2] | (1,2,3) | 1
         = 4\pm\sqrt7 | 4+\sqrt7,4-\sqrt7 | \{4-\sqrt{7},4+\sqrt{7}\}
         ! 4\pm\sqrt7 | 4+\sqrt7 | 4\pm7 | -4\pm\sqrt7
@@ -205,8 +209,12 @@ KINDS = {
         ! (-\infty,4)\cup(4,\infty) | x<4 \text{ and } x>4 | (-\infty,4)\cup(5,\infty) | x\ne5
         ! (-\infty,0)\cup\{1\} | (-\infty,0)\cup\{2\} | (-\infty,0) | (-\infty,1)
         ! \{x \mid -3\le x<5\} | 5 | -3 | \{-3,5\} | [-3,5]
+        ! 0 | \frac{x}{\infty} | \infty-\infty
         = (-\infty,\infty) | \mathbb{R} | \text{all real numbers}
         = x > 3 | (3,\infty) | 3<x | 2x>6 | -x<-3
+        = [0,\pi] | 0\le t\le\pi
+        = [\sqrt2,3) | \sqrt2\le x<3
+        ! [0,\pi] | 0\le x\le3.14159 | 0<x\le\pi
         ! x > 3 | x < 3 | x\ge3 | 3 | x>-3 | y>3
         = -5\leq f(x)\leq 9 | [-5,9]
     """,
@@ -214,6 +222,8 @@ KINDS = {
         = x^2-6x+2=0 | 2x^2-12x+4=0 | x^2+2=6x | 0=x^2-6x+2
         ! x^2-6x+2=0 | x^2-6x+3=0 | x^2+6x+2=0 | x^2-6x+2 | 0 | x=2
         = y=3x-1 | y=-1+3x | 3x-y=1 | 3x-1 | f(x)=3x-1
+        ! y=3x-1 | Y=3x-1 | z=3x-1 | y=3X-1
+        = y=\frac{x}{3} | x=3y
         ! y=3x-1 | y=3x+1 | x=3y-1 | y=3x | 3x
         = 7 | x=7 | x = 7.0 | f(2)=7 | \theta=7 | 3+4=7
         ! 7 | 2x=14 | x-7=0 | 6=7 | 2+6=7 | x=6 | x>7 | x \ne 7
@@ -316,6 +326,20 @@ def test_right_spellings_are_paid_and_wrong_values_are_not(kind: str) -> None:
         ),
         (r"4\text{ s}^{-1}", ["4", r"4\ \mathrm{s^{-1}}", "4 Hz"], [r"\frac14", "4 s"]),
         ("D", ["(D)", "[D]", "D. 4 J", "Answer: D", r"\mathbf{D}"], ["C", "d", "C or D"]),
+        ("120 V", ["120", r"120\text{ volts}", r"0.12\ \mathrm{kV}"], ["120 A", "12 V", "120 mV"]),
+        (r"47\,\mathrm{k\Omega}", ["47", r"47000\ \Omega"], [r"47\ \Omega", "47 kV"]),
+        (r"250\,\mu\mathrm{m}", ["250", "0.25 mm", "250 μm"], ["250 mm", "250 m"]),
+        (
+            r"\Delta H = -75.0 \text{ kJ/mol}",
+            ["-75.0", r"-75.0\ \mathrm{kJ\,mol^{-1}}"],
+            ["75.0", r"-75.0\text{ J/mol}"],
+        ),
+        ("pH = 4.75", ["4.75", r"\mathrm{pH}=4.75"], ["3.75", "pOH = 4.75"]),
+        (r"20^\circ C", ["20", "20 °C"], ["293", "20 K", "20°F"]),
+        (r"\frac{\hbar^2 k^2}{2m}", [r"\frac{(\hbar k)^2}{2m}"], [r"\frac{h^2 k^2}{2m}", r"\frac{\hbar^2 k^2}{2M}"]),
+        (r"q\vec{v}\times\vec{B}", [r"q \vec v \times \vec B"], [r"q\vec{B}\times\vec{v}"]),
+        (r"\mathrm{Cu}^{2+}", ["Cu^{2+}", r"\text{Cu}^{2+}"], [r"\mathrm{Cu}^{+}", r"\mathrm{Cu}^{3+}"]),
+        ("0.33", [r"\frac13", "0.332"], [r"\frac38", "0.34"]),
         ("2.0 J", ["2.0", "2 J", "2000 mJ"], ["2 kJ", "2 N"]),
     ],
 )

@@ -251,6 +251,16 @@ def test_overlaps_are_found_by_runs_of_words_and_by_whole_texts() -> None:
     assert index.match("") is None
 
 
+def test_the_form_that_evaluate_adds_hides_no_overlap() -> None:
+    """Its prompts/SET.jsonl ends each question with the sentence that says how to answer."""
+    (row,) = sources.puzzles("leg_counting", "train", 1, 0)
+    asked = [row.prompt[0]["content"], sources.ask("math", "1 + 1?", {"answer": "2"})]
+    asked.append(sources.ask("code", "Add one.", {"inputs": ["1"], "outputs": ["2"]}))
+    index = Index(("ours", text) for text in asked)
+    for question in (row.question, "1 + 1?", "Add one."):
+        assert index.match(question, runs=False).how == "the same text"
+
+
 def test_layout_is_no_difference_and_signs_are() -> None:
     same = [
         r"Is $x^{2}+1 = 3.5$?",
@@ -356,6 +366,34 @@ def test_odd_mathematics_rows_are_dropped_by_reason(record: dict[str, Any], reas
 
 
 @pytest.mark.parametrize(
+    ("domain", "change", "reason"),
+    [
+        ("code", {"prompt": None}, "no question"),
+        ("code", {"prompt": [None, "x"]}, "no question"),
+        ("code", {"prompt": [{"role": "user", "content": None}]}, "no question"),
+        ("code", {"reward_model": None}, "tests that can't be read"),
+        ("code", {"reward_model": {"ground_truth": '{"inputs": "1 2", "outputs": "1 2"}'}}, "tests that can't be read"),
+        ("code", {"reward_model": {"ground_truth": '{"inputs": ["1"], "outputs": []}'}}, "not as many outputs"),
+        ("code", {"reward_model": {"ground_truth": "{}"}}, "no tests"),
+        ("stem", {"problem": None}, "no question"),
+        ("stem", {"matched_solution": None}, "no answer to be found in the solution"),
+        ("stem", {"r1_response": 3}, "no answer to be found in the model's"),
+        ("instruction", {"input": None}, "no question"),
+        ("instruction", {"input": [{"role": "user", "content": " "}]}, "no question"),
+        ("instruction", {"args": None}, "instructions that can't be read"),
+        ("instruction", {"args": "{"}, "instructions that can't be read"),
+        ("instruction", {"args": {"instruction_id_list": ["a"], "kwargs": ["b"]}}, "instructions that can't be read"),
+        ("instruction", {"args": {"instruction_id_list": [], "kwargs": []}}, "no instructions"),
+    ],
+)  # fmt: skip
+def test_odd_rows_of_other_domains_are_dropped_by_reason(domain: str, change: dict, reason: str) -> None:
+    whole = {"code": _code, "stem": _stem, "instruction": _instruction}[domain](4)
+    sources.row(domain, 0, whole)
+    with pytest.raises(sources.Dropped, match=f"^{reason}"):
+        sources.row(domain, 0, {**whole, **change})
+
+
+@pytest.mark.parametrize(
     ("answer", "reference"),
     [("007", "007"), (["3", "5"], "3, 5"), ("['3', '5']", "3, 5"), (12, "12"), (142.0, "142"), (" 0.50 ", "0.50")],
 )
@@ -393,6 +431,15 @@ def test_numbers_of_json_keep_their_digits(tmp_path: Path) -> None:
     )
     made = [sources.row("math", i, record) for i, record in enumerate(data_files.read(tmp_path / "x.jsonl"))]
     assert [row.reference["answer"] for row in made] == ["0.50", "12345678901234567890"]
+
+
+def test_arguments_of_instructions_stay_numbers(tmp_path: Path) -> None:
+    record = _instruction(4)
+    record["args"]["instruction_kwargs"][0]["num_words"] = 14.0
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    (read,) = data_files.read(tmp_path / "x.jsonl")
+    reference = sources.row("instruction", 0, read).reference
+    assert json.loads(json.dumps(reference))["kwargs"][0] == {"num_words": 14, "relation": "at least"}
 
 
 def test_files_of_the_hub_are_read_as_text_too(tmp_path: Path) -> None:

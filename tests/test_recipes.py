@@ -10,7 +10,7 @@ import pytest
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
 from prorl_scale import health, recipes
-from prorl_scale.config import Config, at_stage, longest_answer, parse
+from prorl_scale.config import Config, longest_answer, parse, stages_of
 
 # ProRL (arXiv 2505.24864), section 3.2 and appendix E; the steps are read off Fig. 2.  KL's 1e-4: arXiv 2507.12507.
 PAPER = {
@@ -56,7 +56,7 @@ def test_published_recipe_against_the_paper(run):
     last, answers, context, penalty, instruction = RUNS[run]
     first = RUNS[run - 1][0] + 1 if run else 1
     assert {stages[step - 1] for step in range(first, last + 1)} == {run}
-    now = at_stage(config, run)
+    now = stages_of(config)[run]
     assert {key: getattr(now, key) for key, value in PAPER.items() if value is not None} == {
         key: value for key, value in PAPER.items() if value is not None
     }
@@ -109,8 +109,7 @@ def test_every_key_of_a_recipe_is_a_setting(name):
     used = {*recipe.settings, *(key for stage in recipe.stages for key in stage.changes)}
     assert used <= fields
     assert {key for key in recipe.choices if key not in ("all", "health_*")} <= used
-    for stage in range(len(recipe.stages)):
-        at_stage(start(name), stage)
+    assert len(stages_of(start(name))) == len(recipe.stages)
     ends = [stage.end for stage in recipe.stages if stage.end is not None]
     assert ends == sorted(ends)
     assert all(end < recipe.settings["steps"] for end in ends)
@@ -126,8 +125,8 @@ def test_a_stage_may_end_at_a_reset():
 
 
 def test_the_engine_is_started_for_the_longest_stage():
-    assert longest_answer(start("prorl-1.5b")) == 16384
-    assert longest_answer(start("laptop")) == 22
+    assert longest_answer(stages_of(start("prorl-1.5b"))) == 16384
+    assert longest_answer(stages_of(start("laptop"))) == 22
 
 
 def test_unknown_recipe(capsys):

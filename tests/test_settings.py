@@ -46,6 +46,8 @@ def test_a_negative_count(name):
         (dict(learning_rate=0.0), "--learning-rate must be above 0"),
         (dict(temperature=0.0), "--temperature must be above 0"),
         (dict(eval_temperature=0.0), "--eval-temperature must be above 0"),
+        (dict(temperature=0.009), "--temperature 0.009 is below 0.01"),
+        (dict(eval_temperature=1e-30), "--eval-temperature 1e-30 is below"),
         (dict(max_seconds=0.0), "--max-seconds must be above 0"),
         (dict(timeout_minutes=0.0), "--timeout-minutes must be above 0"),
         (dict(boundary_answers=0), "--boundary-answers is 0: give at least 1"),
@@ -70,9 +72,11 @@ def test_zero_means_off_where_it_may():
     dataclasses.replace(RESOLVED, **zeros, eval_every=0, boundary_prompts=0, reset_every=0, warm_up_steps=0).check()
 
 
-def test_huge_integers_are_numbers_too():
-    """`math.isfinite` of one that no float can hold is an error of its own."""
-    dataclasses.replace(RESOLVED, steps=10**400).check()
+@pytest.mark.parametrize(("name", "value"), [("seed", 2**63), ("steps", 10**400)])
+def test_integers_that_nothing_can_count(name, value):
+    """The first ends in an overflow of torch's generator; of the second, no float can hold it."""
+    assert f"--{name}" in refused(**{name: value})
+    dataclasses.replace(RESOLVED, seed=2**63 - 1).check()
 
 
 @pytest.mark.parametrize("kind", [mini.Config, v2.Config, Config])

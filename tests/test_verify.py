@@ -3,11 +3,12 @@
 import itertools
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from prorl_lab import tasks
+from prorl_lab import tasks, verify
 from prorl_lab.errors import UserError
 from prorl_lab.scoring.extract import after_think, last_boxed, last_tagged
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
@@ -53,10 +54,8 @@ def test_gym_scores_the_gold_answer_and_survives_hostile_text(verifier):
     problems = [task.problem("train", i, name) for i, name in enumerate(names)]
     gold = [(p, f"<think><answer>no</answer></think>so <answer> {p.entry['answer']}\n</answer>") for p in problems]
     assert task.score(gold) == [1.0, 1.0, 1.0]
-    errors = verifier.errors
     hostile = [(problems[1], "<answer>ten x 29 extra</answer>"), (problems[2], '<answer>{"a": 1}</answer>')]
     assert max(task.score([*hostile, (problems[0], "no tags"), (problems[0], "<answer></answer>")])) == 0.0
-    assert verifier.errors > errors
     assert task.score(gold) == [1.0, 1.0, 1.0]
 
 
@@ -83,15 +82,57 @@ def test_math_compares_values(verifier):
     assert verifier.score(items) == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_a_power_tower_costs_its_clock_and_not_the_run(verifier):
-    """math-verify's own alarm can't break one long big-integer operation; ours kills the process."""
-    verifier.seconds = 2
+class Hangs:
+    """A reference that keeps the child busy: what a scorer that never ends does to it."""
+
+    def __reduce__(self) -> tuple:
+        return time.sleep, (60,)
+
+
+def test_a_power_tower_is_read_and_not_computed(verifier):
+    """5^5^5^5^5 has more digits than any memory holds; math-verify's alarm can't break such an operation."""
     timeouts = verifier.timeouts
     tower = r"\boxed{5^{5^{5^{5^5}}}}"
-    scores = verifier.score([("math", tower, {"answer": "1"}), ("math", r"\boxed{1}", {"answer": "1"})])
+    assert verifier.score([("math", tower, {"answer": "1"}), ("math", r"\boxed{1}", {"answer": "1"})]) == [0.0, 1.0]
+    assert verifier.timeouts == timeouts
+
+
+def test_what_hangs_costs_its_clock_and_not_the_run(verifier):
+    timeouts, verifier.seconds = verifier.timeouts, 0.5
+    hung = verifier.score([("math", r"\boxed{1}", Hangs())])
     verifier.seconds = 5
-    assert scores == [0.0, 1.0]
+    assert hung + verifier.score([("math", r"\boxed{1}", {"answer": "1"})]) == [0.0, 1.0]
     assert verifier.timeouts == timeouts + 1
+
+
+class Burns:
+    """A reference that takes a minute of processor time to arrive."""
+
+    def __reduce__(self) -> tuple:
+        return exec, ("import time\nwhile time.process_time() < 60: pass",)
+
+
+def test_processor_time_ends_an_answer(verifier):
+    timeouts, verifier.seconds = verifier.timeouts, 0.5
+    assert verifier.score([("math", r"\boxed{1}", Burns())]) == [0.0]
+    verifier.seconds = 5
+    assert verifier.timeouts == timeouts + 1
+
+
+def test_a_starved_answer_is_tried_again_and_then_has_no_score(verifier, monkeypatch):
+    left = [3]  # both tries of the first answer, and one of the second
+
+    class NeverSure(verify.AnswerClock):
+        def patience(self):
+            if left[0]:
+                left[0] -= 1
+                raise verify.Starved
+            return super().patience()
+
+    monkeypatch.setattr(verify, "AnswerClock", NeverSure)
+    unverified = verifier.unverified
+    assert verifier.score([("math", r"\boxed{1}", {"answer": "1"})] * 2) == [None, 1.0]
+    assert verifier.unverified == unverified + 1
 
 
 @pytest.mark.parametrize("text", ["no box", r"\boxed{never closed", r"\boxed"])

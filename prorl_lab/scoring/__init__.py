@@ -4,3 +4,5 @@ Each takes a response and a reference and returns a score and a status.  They ru
 (`prorl_lab.verify`) and inside the sandbox of scale (`prorl_scale.rewards`), where nothing of this package but this
 folder is to be had: so a module here imports no other part of the project, and never evaluates a model's text.
 """
+
+VERSION = 2  # of the verdicts: counted up by every change that scores some answer otherwise than before

@@ -1,22 +1,75 @@
 r"""Find the answer in a model's text.  All of it is linear in the text's length and evaluates nothing.
 
-It runs in the trainer as well as in the sandbox, on text of any length.  So it imports nothing: `str.find` and slices,
-no parser, no backtracking pattern.
+It runs in the trainer as well as in the sandbox, on text of any length: `str.find`, slices and one pattern of fixed
+strings, no parser, no backtracking.
 """
+
+import re
 
 MAX_RESPONSE = 1_000_000  # characters; 16k tokens are about 60,000
 MAX_BOX = 10_000  # characters; a longer one is none, so that many open ones are not read to the end each
 
+# How models mark their thoughts: what opens one, and what closes it.  Read in the chat templates and in vLLM 0.32's
+# parsers; a new family is a line here.
+THOUGHTS = {
+    "<think>": "</think>",  # DeepSeek-R1, Qwen3, GLM-4.5, Phi-4-reasoning and most others
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",  # EXAONE Deep
+    "<reasoning>": "</reasoning>",  # Reka Flash 3
+    "[THINK]": "[/THINK]",  # Magistral
+    "<seed:think>": "</seed:think>",  # Seed-OSS
+    "<mm:think>": "</mm:think>",  # MiniMax-M3
+    "<ifm|think>": "</ifm|think>",  # K2-V2
+    "\u25c1think\u25b7": "\u25c1/think\u25b7",  # Kimi-VL, in triangles
+    "<|begin_of_thought|>": "<|end_of_thought|>",  # OpenThinker, Sky-T1
+    "<|START_THINKING|>": "<|END_THINKING|>",  # Command A
+    "<|inner_prefix|>": "<|inner_suffix|>",  # Apertus
+    "<|open|>think<|sep|>": "<|close|>think<|sep|>",  # Kimi K3
+    "<|plamo:begin_think:plamo|>": "<|plamo:end_think:plamo|>",
+    "<|channel>thought": "<channel|>",  # Gemma 4
+    "<|channel|>analysis": "<|channel|>final<|message|>",  # gpt-oss: a channel ends where that of the answer begins
+    "<|channel|>commentary": "<|channel|>final<|message|>",
+}
+# What some of them put around the answer, which is no part of it.
+FRAMES = re.compile(
+    r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>|<\|(?:open|close)\|>(?:response|message)<\|sep\|>"
+)
+_TAGS = re.compile("|".join(map(re.escape, [*THOUGHTS, *dict.fromkeys(THOUGHTS.values())])))
+
 
 def after_think(response: str) -> str:
-    """What follows the last `</think>`, stripped.  A thought that never closes hides all that follows it.
+    """What the response says outside of its thoughts, at its end; stripped.
 
-    >>> after_think("<think>1 or 2?</think> 2")
-    '2'
-    >>> after_think("<think> is it <answer>42</answer>")
-    ''
+    A thought is closed by its own family's tag alone, and a thought that never closes hides all that follows it.  A
+    closing tag without an opening one ends a thought as well.  Inside a thought another opening tag has no meaning.
+
+    >>> after_think("<think>1 or 2?</think> 2"), after_think("1 or 2?</think> 2"), after_think("1</think> 2</think> 3")
+    ('2', '2', '3')
+    >>> after_think("<think> is it <answer>42</answer>"), after_think("<think> 1 </thinking> 2"), after_think("2")
+    ('', '', '2')
     """
-    return response.rpartition("</think>")[2].partition("<think>")[0].strip()
+    start, end, closing = 0, len(response), None  # of the answer; the tag that would close the thought we are in
+    for tag in _TAGS.finditer(response):
+        if closing is None and tag[0] in THOUGHTS:
+            end, closing = tag.start(), THOUGHTS[tag[0]]
+        elif closing in (None, tag[0]):
+            start, end, closing = tag.end(), len(response), None
+    return FRAMES.sub("", response[start:end]).strip()
+
+
+def open_thought(text: str) -> str:
+    """The tag of the thought that is open where the text ends; empty if none is.
+
+    >>> open_thought("<|im_start|>assistant\\n<think>\\n"), open_thought("<think>\\n\\n</think>\\n\\n")
+    ('<think>', '')
+    """
+    opening = ""
+    for tag in _TAGS.findall(text):
+        if not opening and tag in THOUGHTS:
+            opening = tag
+        elif THOUGHTS.get(opening) == tag:
+            opening = ""
+    return opening
 
 
 _BOXES = ("\\boxed", "\\fbox")
@@ -86,30 +139,18 @@ def _argument(text: str, start: int) -> tuple[str | None, int]:
 def last_tagged(text: str) -> str | None:
     """What the last closed <answer> tags hold, stripped: several scorers take a point off for a stray space.
 
+    Of tags within tags the inner ones count: Hunyuan puts its own around every answer.
+
     >>> last_tagged("<answer>1</answer> no, <answer> 2 </answer>")
     '2'
+    >>> last_tagged("<answer>so <answer>3</answer></answer>")
+    '3'
     """
-    end = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, max(end, 0))
-    return None if start < 0 else text[start + len("<answer>") : end].strip()
-
-
-def last_code(text: str) -> str | None:
-    """The last ```python block (or, without one, the last fenced block); None without a fence.
-
-    A block that never closes runs to the end of the text: a model that stops after its program still answered.
-    """
-    start = text.rfind("```python")
-    if start >= 0:
-        start += len("```python")
-    else:
-        end = text.rfind("```")
-        start = text.rfind("```", 0, max(end, 0))
-        start = text.find("\n", start) if start >= 0 else -1  # past the language's name
-        if start < 0:
-            return None
-    end = text.find("```", start)
-    return text[start : end if end >= 0 else len(text)]
+    start = text.rfind("<answer>", 0, max(text.rfind("</answer>"), 0))
+    if start < 0:
+        return None
+    start += len("<answer>")
+    return text[start : text.find("</answer>", start)].strip()
 
 
 def foreign_digits(text: str) -> bool:

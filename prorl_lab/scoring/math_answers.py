@@ -11,16 +11,15 @@ import re
 
 from prorl_lab.scoring.extract import after_think, all_boxed, last_boxed
 
-from .answers import compare, marks, reader
+from .answers import compare, marks, precision, reader
+from .answers.tokens import NotRead, canonical, tokenize
 from .answers.values import Many, Text, Value
 
 MAX_ANSWER = 500  # characters; longer ones only serve to slow a reader down
-STEM_TOLERANCE = float(compare.TOLERANCE)
+STEM_TOLERANCE = float(precision.TOLERANCE)
 _CHOICE = re.compile(r"[(\[]?\s*([A-J])\s*[)\]]?(?:\s*[.:)].*)?", re.DOTALL)
-_SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|\b(?:or|and|,|/|&)\s*([A-J])\b")
-_STYLES = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|bf|rm|boldsymbol)\b\s*|[{}$]|\\[ ,;!]|~"
-)
+_SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|(?:or|and|,|/|&)\s*([A-J])(?![a-z])")
+_LEAD = re.compile(r"^(?:the )?(?:correct |final )?(?:answer|option|choice)(?: is)?\s*[:=]?\s*", re.IGNORECASE)
 
 Scored = tuple[float, str, str]  # score, status, the rule that decided
 
@@ -72,13 +71,13 @@ def judge(gold: str, boxes: list[str], stem: bool) -> tuple[bool, str]:
     """Whether the last box is right, or the last ones where the reference has several members; and the rule."""
     if letter := choice(gold):
         return choice(boxes[-1]) == letter, "choice"
-    expected = reader.read(gold, gold=True)
-    right, rule = compare.same(expected, reader.read(boxes[-1]), stem)
+    expected = reader.read(gold, gold=True, stem=stem)
+    right, rule = compare.same(expected, reader.read(boxes[-1], stem=stem), stem)
     members = len(expected.items) if isinstance(expected, Many) else 1
     if not right and 1 < members <= len(boxes):
         joined = ", ".join(boxes[-members:])
         if len(joined) <= MAX_ANSWER and not foreign_digits(joined):
-            several, last = compare.same(expected, reader.read(joined), stem)
+            several, last = compare.same(expected, reader.read(joined, stem=stem), stem)
             if several:
                 return True, f"{last} (several boxes)"
     return right, rule
@@ -90,7 +89,10 @@ def choice(text: str) -> str | None:
     >>> choice(r"\textbf{(C)}\ 5"), choice("C. 5 m"), choice("(A) or (B)"), choice("CD")
     ('C', 'C', None, None)
     """
-    plain = marks.lead(_STYLES.sub(" ", text)).strip().rstrip(".")
+    try:
+        plain = _LEAD.sub("", canonical(marks.stripped(tokenize(marks.lead(text))))).strip()
+    except NotRead:
+        return None
     found = _CHOICE.fullmatch(re.sub(r"^\(\s*([A-J])\s*\)\s*(?=[^\s.:)])", r"\1. ", plain))
     if not found:
         return None
@@ -108,15 +110,15 @@ def explain(gold: str, answer: str, stem: bool = False) -> dict[str, str]:
     score, status, rule = _score(answer if "\\boxed" in answer else f"\\boxed{{{answer}}}", {"answer": gold}, stem)
     ours = last_boxed(answer) or answer
     return {
-        "reference": _shown(gold_text(gold), True),
-        "answer": _shown(ours, False),
+        "reference": _shown(gold_text(gold), True, stem),
+        "answer": _shown(ours, False, stem),
         "rule": rule,
         "verdict": f"{score:g} ({status})",
     }
 
 
-def _shown(text: str, gold: bool) -> str:
-    value: Value = reader.read(text, gold=gold)
+def _shown(text: str, gold: bool, stem: bool) -> str:
+    value: Value = reader.read(text, gold=gold, stem=stem)
     letter = choice(text)
     if letter:
         return f"choice: {letter}"

@@ -27,12 +27,13 @@ def main(arguments: list[str]) -> None:
 
 def closing_table(manifest: dict[str, Any]) -> str:
     """Rows by domain, and below each why others were dropped and what was counted in those kept."""
-    lines = [f"{'':40} {'train':>9} {'validation':>10} {'dropped':>9}"]
+    lines = [f"{'':40} {'train':>9} {'wanted':>9} {'validation':>10} {'dropped':>9}"]
     for domain, rows in manifest["rows"].items():
         dropped = manifest["dropped"].get(domain, {})
-        lines.append(f"{domain:40} {rows['train']:9,} {rows['validation']:10,} {sum(dropped.values()):9,}")
-        lines += [f"  {reason:59} {count:9,}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1])]
-        lines += [f"  kept: {name:53} {count:9,}" for name, count in manifest["noted"].get(domain, {}).items()]
+        wanted = manifest["wanted"][domain]["train"]
+        lines.append(f"{domain:40} {rows['train']:9,} {wanted:9,} {rows['validation']:10,} {sum(dropped.values()):9,}")
+        lines += [f"  {reason:69} {count:9,}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1])]
+        lines += [f"  kept: {name:63} {count:9,}" for name, count in manifest["noted"].get(domain, {}).items()]
     return "\n".join(lines)
 
 

@@ -32,8 +32,9 @@ def plain(text: str) -> str:
     >>> plain(r"How many of  40 tiles are $\textbf{red}$?") == plain("how many of 40 tiles are red?"), plain("1.5")
     (True, '1.5')
     """
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox|emph)\s*\{([^{}]*)\}", r"\1", text)
+    if "\\" in text:
+        text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+        text = re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox|emph)\s*\{([^{}]*)\}", r"\1", text)
     text = _LAYOUT.sub("", text).casefold()
     return re.sub(r"\{([^{}\\])\}", r"\1", text).rstrip(".")
 
@@ -61,12 +62,19 @@ def _question(record: dict) -> str | None:
     return None
 
 
+_FORM = re.compile(  # the sentence with which our own prompts end: `evaluate` writes questions with it
+    r"\n(?:Let's think step by step and output|Think step by step, then give|Write Python code to solve the problem)"
+    r".*\Z",
+    re.DOTALL,
+)
+
+
 class Index:
     """The texts of some evaluation questions, and their runs of words."""
 
     def __init__(self, questions: Iterable[tuple[str, str]]):
         """Of (name of the set, question) pairs."""
-        questions = list(questions)
+        questions = [(name, _FORM.sub("", question)) for name, question in questions]
         self.texts = {plain(question): (name, question) for name, question in questions}
         self.runs = {run: name for name, question in questions for run in _runs(question)}
 
@@ -75,7 +83,7 @@ class Index:
 
         runs: whether a run of words counts.  The questions of one kind of puzzle all share their instructions.
         """
-        if not text.strip():
+        if not self.texts or not text.strip():
             return None
         if same := self.texts.get(plain(text)):
             name, question = same

@@ -47,10 +47,27 @@ def _any(*patterns: str) -> re.Pattern:
     return re.compile("|".join(pattern.replace(" ", r"\s+") for pattern in patterns), re.IGNORECASE)
 
 
+class _Rare:
+    """A pattern that is tried only on texts that hold one of its key words, in lower case: most hold none."""
+
+    def __init__(self, words: str, *patterns: str):
+        self.words, self.pattern = words.split(), _any(*patterns)
+
+    def search(self, text: str) -> re.Match | None:
+        low = text.lower()
+        return self.pattern.search(text) if any(word in low for word in self.words) else None
+
+
 _DRAWING = re.compile(
     r"\[asy\].*?(?:\[/asy\]|$)|\\begin\{(tikzpicture|asy|picture|pspicture)\}.*?\\end\{\1\}", re.DOTALL
 )
-_IMAGE = _any(r"<(?:image|img)\b", r"!\[[^\]]*\]\(", r"\\includegraphics", r"\[(?:image|img|picture)[\]:\s]")
+_IMAGE = _Rare(
+    "<im ![ includegraphics [im [pic",
+    r"<(?:image|img)\b",
+    r"!\[[^\]]*\]\(",
+    r"\\includegraphics",
+    r"\[(?:image|img|picture)[\]:\s]",
+)
 _TABLE = _any(r"\\begin\{(?:tabular|array|table|[a-z]?matrix)\}", r"\n\s*\|.*\|.*\n", r"\n[^\n]*\t[^\n]*\n", r"<table")
 _ORDER = (
     "find|determine|compute|calculate|evaluate|estimate|solve|express|give|simplify|obtain|derive|write|state|count|"
@@ -61,7 +78,7 @@ _ASK = f"{_ORDER}|what|which|how|when|where|who|name|use|list"
 
 def without_drawings(text: str) -> str:
     """A question without drawings in code, whose labels look like options and parts."""
-    return _DRAWING.sub(" ", text)
+    return _DRAWING.sub(" ", text) if "[asy]" in text or "\\begin{" in text else text
 
 
 _TEXT = r"\\(?:text\w*|mathrm|mbox|operatorname)\s*\{([^{}]*)\}"
@@ -88,14 +105,16 @@ def answers(task: Task) -> list[str]:
     return found if isinstance(found, list) else [found]
 
 
-_NO_ANSWER = (
-    r"(?:see|refer to|as (?:in|above|shown))\b.*",
-    r"(?:the |this )?(?:solution|answer|proof)\b.*\b(?:above|below|omitted|without|not|left|follows)\b.*",
-    r"no (?:final |numerical )?answer.*",
-    r"(?:answers? )?(?:may |will )?var(?:y|ies)\.?",
-    r"not (?:given|provided|available|specified|applicable)\b.*",
+_NO_ANSWER = re.compile(
+    r"(?:see|refer to|as (?:in|above|shown))\b.*|"
+    r"(?:the |this )?(?:solution|answer|proof)\b.*\b(?:above|below|omitted|without|not|left|follows)\b.*|"
+    r"no (?:final |numerical )?answer.*|"
+    r"(?:answers? )?(?:may |will )?var(?:y|ies)\.?|"
+    r"not (?:given|provided|available|specified|applicable)\b.*|"
     r"proof\.?|proved|q\.?e\.?d\.?|omitted|unknown|[-?.…\s]+",
+    re.IGNORECASE | re.DOTALL,
 )
+_NUMBER = re.compile(r"[\s$]*[-+]?[0-9][0-9.,]*[\s$]*")  # what most answers are; no predicate on words need look at it
 
 
 def no_answer(answer: str) -> bool:
@@ -105,11 +124,11 @@ def no_answer(answer: str) -> bool:
     (True, True, False, False)
     """
     bare = re.sub(r"\\(?:text\w*|mathrm|mbox)\b|[{}$]", "", answer).strip()
-    return any(re.fullmatch(pattern, bare, re.IGNORECASE | re.DOTALL) for pattern in _NO_ANSWER)
+    return _NO_ANSWER.fullmatch(bare) is not None
 
 
 def _answer_missing(task: Task) -> bool:
-    return any(no_answer(answer) for answer in answers(task))
+    return any(not _NUMBER.fullmatch(answer) and no_answer(answer) for answer in answers(task))
 
 
 _SENTENCE = _any(  # beside one of these, a single other word makes a sentence
@@ -137,7 +156,7 @@ def is_prose(answer: str) -> bool:
 
 
 def _answer_is_prose(task: Task) -> bool:
-    return any(is_prose(answer) for answer in answers(task))
+    return any(not _NUMBER.fullmatch(answer) and is_prose(answer) for answer in answers(task))
 
 
 # --- options
@@ -146,6 +165,7 @@ _STYLE = r"\\(?:text(?:bf)?|mathrm|mathbf|bf|rm)\b"
 _LABEL = re.compile(
     rf"(?:(?<![A-Za-z0-9\\_])|(?={_STYLE}))(?:{_STYLE}\s*\{{?\s*)*\(?\b([A-Ja-j])\s*\}}?[).:]\s*\}}*(?=[\s\\$~}}])"
 )
+_LAST_LABEL = re.compile(r"[Cc]\s*\}?[).:]")  # without an option C there are none, and most questions have none
 _LETTER = re.compile(r"\$?\(?(?:\\(?:text(?:bf)?|mathrm|mathbf)\{)?\(?([A-J])\)?\.?\}?\)?\$?")
 
 
@@ -158,7 +178,7 @@ def options(question: str) -> dict[str, str]:
     {}
     """
     text = without_drawings(question)
-    labels = list(_LABEL.finditer(text))
+    labels = list(_LABEL.finditer(text)) if _LAST_LABEL.search(text) else []
     for start in "Aa":
         run: list[re.Match] = []
         for label in labels:
@@ -183,22 +203,35 @@ def letter(answer: str) -> str | None:
 def wants_letter(task: Task) -> bool:
     """Whether the reference is the letter of an option, or letters."""
     found = [part for answer in answers(task) for part in re.split(r",|\\text|[{}]", answer) if part.strip(" $")]
-    lettered = bool(found) and all(letter(part) for part in found)
-    return lettered and (task.domain == "stem" or bool(options(task.question)))
+    if not found or not all(letter(part) for part in found):
+        return False
+    return task.domain == "stem" or bool(options(task.question))
 
 
 def wants_option(task: Task) -> bool:
     """Whether the reference is what one of the listed options says."""
-    listed = [re.sub(r"\\q?quad|\\\\", "", plain(text)) for text in options(task.question).values()]
+    if not (found := options(task.question)):
+        return False
+    listed = [re.sub(r"\\q?quad|\\\\", "", plain(text)) for text in found.values()]
     return any(plain(answer) and plain(answer) in text for answer in answers(task) for text in listed)
 
 
 # --- the question: mathematics and STEM
 
 
+_SOLUTION = re.compile(r"\n\W*(?:solution|answer)\W*[0-9]?\W*[:.\n](.*)", re.IGNORECASE | re.DOTALL)
+
+
 def _box_in_the_problem(task: Task) -> bool:
-    """A box that holds something: the solution has slipped into the problem.  An empty one shows where to answer."""
-    content = re.sub(r"\\h?phantom\{[^{}]*\}|\\(?:text|q?quad|hspace)", "", last_boxed(task.question) or "")
+    """A box that holds something: the solution has slipped into the problem.  An empty one shows where to answer.
+
+    Or a heading "Solution:" with the reference behind it.
+    """
+    told = _SOLUTION.search(task.question)
+    content = last_boxed(task.question)
+    if told and any(re.search(rf"(?<![\w.]){re.escape(answer)}(?![\w.]*\w)", told[1]) for answer in answers(task)):
+        return True
+    content = re.sub(r"\\h?phantom\{[^{}]*\}|\\(?:text|q?quad|hspace)", "", content or "")
     return bool(re.search(r"[0-9]|\\frac|\\sqrt|[A-Za-z]{2}", content))
 
 
@@ -206,9 +239,13 @@ _PICTURE = (
     "(?:figures?|diagrams?|pictures?|graphs?|images?|illustrations?|sketch|maps?|circuits?|drawings?|grids?|charts?|"
     "photos?)"
 )
-_FIGURE = _any(
+_FIGURE = _Rare(
+    "fig diagram picture graph image illustration sketch map circuit drawing grid chart photo shown accompanying "
+    "adjoining attached depicted drawn",
     r"\bfig(?:ures?|s?\.)?[\s~(]*[0-9]+",
-    r"\b(?:in|from|on|see|by|using|consider|per) (?:the|this|these|our) (?:\w+ ){0,2}?(?:figures?|diagrams?|sketch)\b",
+    r"\b(?:in|from|on|see|by|using|consider|per|refer to|look at) (?:the|this|these|our) (?:\w+ ){0,2}?"
+    r"(?:figures?|diagrams?|sketch)\b",
+    rf"\b(?:following|according to the) {_PICTURE}\b(?! of)",
     r"\b(?:in|from|see) figures?\b(?! (?:skat|eight|of))",  # whose number was lost
     rf"\b{_PICTURE},? (?:(?:is|are|as|given|drawn|depicted|pictured) )*"
     r"(?:shown|shows|below|above|provided|depicted|attached|(?:at|to|on) (?:the )?(?:right|left))\b",
@@ -227,17 +264,18 @@ def _refers_to_a_figure(task: Task) -> bool:
 
     A drawing in code, or a table, may be what is meant; what stands in brackets, "(Fig. 5.8)", is said in words too.
     """
-    numbered = re.search(r"\bfig(?:ure|\.)?\s*[0-9]", task.question, re.IGNORECASE)
-    if _DRAWING.search(task.question) or (_TABLE.search(task.question) and not numbered):
+    if not _FIGURE.search(_ASIDE.sub(" ", task.question)) and not _IMAGE.search(task.question):
         return False
-    return bool(_IMAGE.search(task.question) or _FIGURE.search(_ASIDE.sub(" ", task.question)))
+    numbered = re.search(r"\bfig(?:ure|\.)?\s*[0-9]", task.question, re.IGNORECASE)
+    return not _DRAWING.search(task.question) and (bool(numbered) or not _TABLE.search(task.question))
 
 
 _NUMBERED = (
     r"(?:exercises?|problems?|examples?|questions?|sections?|chapters?|appendix|equations?|eqs?\.|theorems?|lemmas?|"
     r"tables?)"
 )
-_ELSEWHERE = _any(
+_ELSEWHERE = _Rare(
+    "exercise problem example question section chapter appendix eq theorem lemma table",
     rf"\b(?:repeat|see|in|of|from|by|use|using|with|to|and|for|do|consider|redo|solve|under|per) {_NUMBERED}"
     r"[\s~]*\(?[0-9]+(?:[.\-–][0-9]+)*[a-z]?\)?",
     r"\b(?:exercise|problem|eqs?\.?|equations?|table)[\s~]*\(?[0-9]+[.\-–][0-9]+",
@@ -249,30 +287,41 @@ _HEADING = _any(r"\A\W*(?:exercise|problem|example|question)\W*[0-9][0-9.\-a-z]*
 
 def _refers_elsewhere(task: Task) -> bool:
     """Another exercise, a numbered equation or table of the book that the question was cut from."""
+    if not _ELSEWHERE.search(task.question):
+        return False
     question = _ASIDE.sub(" ", _HEADING.sub("", task.question))
     shown = bool(_TABLE.search(question))
-    return any(not (shown and "table" in match[0].lower()) for match in _ELSEWHERE.finditer(question))
+    return any(not (shown and "table" in match[0].lower()) for match in _ELSEWHERE.pattern.finditer(question))
 
 
 _BEGIN = r"(?:\A|[.;:,)\n?]\s*|\bto |\band |\bthen |\bplease )"
-_TOLD_TO_SHOW = _any(rf"{_BEGIN}(?:prove|show|demonstrate|justify|explain|describe|discuss|sketch|draw|plot)\b")
+_TOLD_TO_SHOW = _Rare(
+    "prove show demonstrate justify explain describe discuss sketch draw plot",
+    rf"{_BEGIN}(?:prove|show|demonstrate|justify|explain|describe|discuss|sketch|draw|plot)\b",
+)
 _ASKED = _any(rf"{_BEGIN}(?:{_ASK})\b(?! that)", r"\?", r"\b(?:what|how (?:many|much))\b")
 
 
 def _asks_for_a_proof(task: Task) -> bool:
     """A proof or an explanation, and nothing else that has a value."""
+    if not _TOLD_TO_SHOW.search(task.question):
+        return False
     question = without_drawings(task.question)
     return bool(_TOLD_TO_SHOW.search(question)) and not _ASKED.search(question)
 
 
-_MARKS = (  # how parts are numbered: from the first on, in order; (a) behind a letter is f(a)
-    [rf"(?<![\w}}])\({letter}\)" for letter in "abcdef"],
-    [rf"(?<![\w}}])\({number}\)" for number in ("i", "ii", "iii", "iv", "v")],
-    [rf"(?<![\w}}])\({number}\)" for number in "12345"],
-    [rf"(?:^|\n|\s)\(?{letter}[.)]\s" for letter in "abcdef"],
-    [rf"(?:^|\n)\s*\(?{number}[.)]\s" for number in ("1", "2", "3", "4")],
-    [rf"\bpart\s+\(?{letter}\b" for letter in "abcd"],
-)
+_MARKS = [  # how parts are numbered: from the first on, in order; (a) behind a letter is f(a)
+    [re.compile(mark, re.IGNORECASE) for mark in marks]
+    for marks in (
+        [rf"(?<![\w}}])\({letter}\)" for letter in "abcdef"],
+        [rf"(?<![\w}}])\({number}\)" for number in ("i", "ii", "iii", "iv", "v")],
+        [rf"(?<![\w}}])\({number}\)" for number in "12345"],
+        [rf"(?:^|\n|\s)\(?{letter}[.)]\s" for letter in "abcdef"],
+        [rf"(?:^|\n)\s*\(?{number}[.)]\s" for number in ("1", "2", "3", "4")],
+        [rf"\bpart\s+\(?{letter}\b" for letter in "abcd"],
+    )
+]
+_SECOND_MARK = re.compile(r"\b(?:b|ii|2)[).]|\bpart\s", re.IGNORECASE)  # without it there are no parts
 _CONDITIONS = _any(
     r"\b(?:conditions?|propert(?:y|ies)|such that|satisf\w+|true that|given|statements?|rules?|if|with|where|whose)\b"
 )
@@ -293,17 +342,20 @@ def _several_parts(task: Task) -> bool:
 
     Conditions may be numbered too, and options: so two of the parts must ask, or what stands before the first must.
     """
+    marked = _SECOND_MARK.search(task.question)
+    if not marked and task.domain != "stem":
+        return False
     if wants_letter(task) or any(re.search(r"[,;]|\band\b|\(b\)|\(2\)|\(ii\)", answer) for answer in answers(task)):
         return False
     question = without_drawings(task.question)
     unmarked = task.domain == "stem" and _TWO_QUESTIONS.search(question) and not options(question)
-    return bool(unmarked) or any(_asks_in_parts(question, marks) for marks in _MARKS)
+    return bool(unmarked) or (bool(marked) and any(_asks_in_parts(question, marks) for marks in _MARKS))
 
 
-def _asks_in_parts(question: str, marks: list[str]) -> bool:
+def _asks_in_parts(question: str, marks: list[re.Pattern]) -> bool:
     places: list[re.Match] = []
     for mark in marks:
-        match = re.compile(mark, re.IGNORECASE).search(question, places[-1].end() if places else 0)
+        match = mark.search(question, places[-1].end() if places else 0)
         if match is None:
             break
         places.append(match)
@@ -331,24 +383,27 @@ _SEVERAL_OUTPUTS = _any(
     r"(?! (?:extra|additional|other|more|prompt|debug|text|spaces?|trailing|leading|message|further|result|case)\b)",
     rf"\bany (?:one )?of (?:them|these|those|the) [^.]{{0,60}}\b{_TAKEN}\b",
     rf"\bany (?:(?:valid|correct|possible|suitable|optimal|such|appropriate) )*"
-    r"(?:answer|solution|output|order|permutation|sequence|arrangement|one)s? "
-    rf"(?:(?:is|are|will|would|can|may|be) )*{_TAKEN}\b",
+    r"(?:answer|solution|output|order|permutation|sequence|arrangement|one)s? (?:(?:that|which|with) [^.]{0,60} )?"
+    rf"(?:(?:is|are|will|would|can|may|be|judged|as) )*{_TAKEN}\b",
     rf"\b{_TELL}\b[^.]{{0,60}}\bin (?:any|arbitrary) order\b",
     r"\border (?:of [^.]{1,30} )?(?:does not|doesn't) matter\b",
     rf"\b{_MANY} (?:\w+ ){{0,3}}(?:answers|solutions|outputs|ways|options|possibilities|variants)\b[^.]{{0,80}}\bany\b",
     rf"\bif (?:there (?:is|are|exists?) )?{_MANY}\b[^.]{{0,120}}[,.] (?:you (?:can|may|should) )?(?:{_TELL} )?"
-    r"[^.]{0,25}\bany\b",
+    r"[^.]{0,25}\b(?:any|(?:an )?arbitrary|one of (?:them|these|those)|either)\b",
+    r"\bspecial (?:judge|checker)\b",
 )
 _INTERACTIVE = _any(
     r"\binteractive (?:problem|task|question|mode|judge|protocol)|\bis interactive\b|\binteractor\b",
     r"\binteraction protocol|\bfflush\s*\(|\bstdout\.flush|\bflush after\b",
     r"\bflush(?:ed|ing)? (?:(?:the|your|standard) )*(?:output|stdout|stream|buffer)",
+    r"\bcommunicat\w+ with (?:the |our )?(?:judge|jury|grader|interactor)",
     r"\b(?:ask|make|use) (?:at most|no more than|up to) \S+ (?:queries|questions)\b",
 )
 _FUNCTION = _any(
     r"\b(?:do not|don['’]?t) (?:need|have) to (?:read|take)(?: any| the)? (?:input|stdin)",
     r"\bcomplete the (?:\w+ )?(?:function|method)\b",
-    r"\byour task is to (?:complete|implement|write) (?:the |a )?(?:function|method)\b",
+    r"\b(?:your task is|you (?:only |just )?(?:need|have)) to (?:complete|implement|write) (?:the |a |this )?"
+    r"(?:function|method)\b",
     r"\bclass Solution\b",
 )
 _STANDARD = _any(r"\bfrom (?:the )?(?:standard input|stdin)\b", r"\bto (?:the )?(?:standard output|stdout)\b")
@@ -383,7 +438,7 @@ def cut_off(text: str) -> bool:
     >>> cut_off("3\n1 2 3\n4 5..."), cut_off("2\n0\n..."), cut_off("2 3\n#..\n..."), cut_off("0.5")
     (True, True, False, False)
     """
-    text = text.rstrip()
+    text = re.sub(r"\s*[(\[](?:truncated|omitted|cut)[)\]]$", "...", text.rstrip()).replace("…", "...")
     if not text.endswith("...") or text.endswith("...."):
         return False
     number = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
@@ -422,7 +477,7 @@ REASONS: dict[str, tuple[tuple[str, ...], Callable[[Task], bool]]] = {  # the do
     "only a shown test": (_CODE, _shown_test),
 }
 NOTES: dict[str, Callable[[Task], bool]] = {
-    "drawing in code": lambda task: bool(_DRAWING.search(task.question)),
+    "drawing in code": lambda task: without_drawings(task.question) != task.question,
     "image missing": lambda task: bool(_IMAGE.search(task.question)),
     "options, value wanted": lambda task: task.domain in _ANSWERED and not wants_letter(task) and wants_option(task),
     "one test": lambda task: len(task.reference.get("outputs") or task.reference.get("asserts") or ()) == 1,

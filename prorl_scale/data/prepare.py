@@ -95,6 +95,9 @@ def prepare(config: Prepare) -> dict[str, Any]:
         "evaluation": [path.name for path in config.evaluation],
         "kept in spite of": sorted(config.keep),
         "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets", "math-verify")},
+        "wanted": {
+            domain: {split: sizes[split][domain] for split in sizes} for domain in config.only or sizes["train"]
+        },
         "rows": _total(parts, "rows"),
         "dropped": _total(parts, "dropped"),
         "noted": _total(parts, "noted"),
@@ -207,6 +210,8 @@ def _item(one: Row, check: Check) -> tuple:
 
 def _failure(verdict: Verdict, check: Check) -> str | None:
     """Why a verdict drops the row, if it does."""
+    if verdict.status == "unverified":  # a row must not be lost to what else the machine was doing
+        raise UserError("the machine is too busy to verify the rows: prepare again, with fewer --workers")
     if verdict.status in ("error", "timeout"):
         return "the verifier does not take the reference"
     return None if check.low <= verdict.score < check.below else check.reason

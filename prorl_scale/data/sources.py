@@ -194,6 +194,14 @@ def _asked(value: Any) -> str:
     return text
 
 
+def _last_turn(chat: Any) -> Any:
+    """What the user of a chat says last; a text is a user's turn."""
+    if isinstance(chat, str):
+        return chat
+    said = [turn.get("content") for turn in chat or () if isinstance(turn, dict) and turn.get("role") == "user"]
+    return said[-1] if said else None
+
+
 def _math(record: dict[str, Any]) -> Parts:
     question, answer = _asked(record["problem"]), rows.answer_of(record["answer"])
     if answer is None:
@@ -255,18 +263,19 @@ def _settled(checks: list[Check], answer: str) -> list[Check]:
     return left
 
 
+_PLAIN = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?[0-9]{1,15})\}\{([0-9]{1,15})\}")
 
 
-def _number(text: str) -> Fraction | None:
+def _number(text: str) -> int | Fraction | None:
     r"""The value of an integer, a decimal or a fraction of integers; None for anything else.
 
     >>> _number("-012"), _number(r"\frac{3}{6}"), _number("0.50"), _number("2x")
-    (Fraction(-12, 1), Fraction(1, 2), Fraction(1, 2), None)
+    (-12, Fraction(1, 2), Fraction(1, 2), None)
     """
     text = text.strip("$ ")
-    if re.fullmatch(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", text):
-        return Fraction(text)
+    if _PLAIN.fullmatch(text):
+        return Fraction(text) if "." in text else int(text)
     found = _FRACTION.fullmatch(text)
     if found is None or int(found[3]) == 0:
         return None
@@ -277,8 +286,7 @@ def _code(record: dict[str, Any]) -> Parts:
     if record["ability"] != "code":
         raise Dropped("not code")
     reference = _tests(record["reward_model"])
-    users = [m.get("content") for m in record["prompt"] or () if m.get("role") == "user"]
-    text = _asked(users[-1] if users else None)
+    text = _asked(_last_turn(record["prompt"]))
     text = _asked(
         re.sub(
             r"\s*Write Python code to solve the problem\.[^`]{0,80}```python\s*Your code\s*```\s*at the end\.?\s*\Z",
@@ -299,7 +307,9 @@ def _tests(reward_model: Any) -> dict[str, Any]:
     lists = [reference[key] for key in ("inputs", "outputs", "asserts") if key in reference]
     if not all(isinstance(tests, list) for tests in lists) or not isinstance(reference.get("fn_name", ""), str):
         raise Dropped("tests that can't be read")  # a text of several lines may be one test or many
-    if not reference.get("asserts") and len(reference.get("inputs", ())) != len(reference.get("outputs", [None])):
+    if not lists:
+        raise Dropped("no tests")
+    if not reference.get("asserts") and len(reference.get("inputs", ())) != len(reference.get("outputs", ())):
         raise Dropped("not as many outputs as inputs")
     return reference
 
@@ -400,13 +410,19 @@ def _instruction(record: dict[str, Any]) -> Parts:
         names, kwargs = given.get("instruction_id_list"), given.get("instruction_kwargs", given.get("kwargs"))
     except (ValueError, AttributeError):
         raise Dropped("instructions that can't be read") from None
-    users = [message.get("content") for message in record["input"] or () if message.get("role") == "user"]
-    text = users[-1] if users else None
+    text = _last_turn(record["input"])
     _asked(text)
     if not names or kwargs is None:
         raise Dropped("no instructions")
-    kwargs = [{key: value for key, value in (k or {}).items() if value is not None} for k in kwargs]
-    return text, {"instruction_id_list": list(names), "kwargs": kwargs}, {}, [TAKEN]
+    if not isinstance(kwargs, list) or not all(isinstance(one, dict | None) for one in kwargs):
+        raise Dropped("instructions that can't be read")
+    return text, instructions(names, kwargs), {}, [TAKEN]
+
+
+def instructions(names: list[str], kwargs: list[dict | None]) -> dict[str, Any]:
+    """A reference of instructions, without the empty arguments that a table fills in."""
+    given = [{key: rows.number_of(v) for key, v in (one or {}).items() if v is not None} for one in kwargs]
+    return {"instruction_id_list": list(names), "kwargs": given}
 
 
 def _fraction(value: Any) -> str:

@@ -22,7 +22,8 @@ OUT holds config.json, `prompts/SET.jsonl` and `answers/MODEL/SET.jsonl` (see st
     {"id", "set", "domain", "tier", "prompt", "reference"}                        a prompt
     {"id", "sample", "text", "tokens", "truncated", "score", "status"}            an answer; score in [0, 1], status as
                                                                                   in prorl_scale.rewards
-    the same and "original_score"                                                 in sets with a hollow scorer
+    the same and "original_score"                                                 of puzzles and instructions: what
+                                                                                  their published scorers pay
 """
 
 import contextlib

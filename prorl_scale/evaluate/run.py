@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,12 +22,12 @@ import tyro
 from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
-from prorl_lab import models, tasks
+from prorl_lab import models, scoring, tasks
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.run_folder import environment, read_json, write_json
 from prorl_scale.evaluate import sampler, sets, store
 from prorl_scale.evaluate.sets import Prompt
-from prorl_scale.rewards import Pool
+from prorl_scale.rewards import Pool, Verdict
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Config:
     limit: int | None = None  # prompts of each set at most, of each tier where there are tiers
     data: list[str] = field(default_factory=list)  # SET=PATH of a file, or of a folder of files
     data_dir: Path | None = None  # a folder with the data of many sets: those that fetch commands name, or local files
+    chat_template_kwargs: list[str] = field(default_factory=list)  # NAME=VALUE for the chat template of every model
     chunk_answers: int = 1024  # answers written together: what a kill can lose
     max_seqs: int = 256  # answers in flight in one engine
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -54,7 +56,10 @@ class Config:
 
 
 # What answers depend on; another value of any of these is another evaluation.
-IDENTITY = ("n", "temperature", "top_p", "max_tokens", "seed", "limit", "chunk_answers", "max_seqs", "device", "dtype")
+IDENTITY = (
+    *("n", "temperature", "top_p", "max_tokens", "chat_template_kwargs", "seed", "limit", "chunk_answers", "max_seqs"),
+    *("device", "dtype"),
+)
 
 
 def rank() -> int:
@@ -80,6 +85,10 @@ class Model:
 
     def encode(self, prompt: Prompt) -> list[int]:
         return tasks.prompt_ids(self.tokenizer, prompt.prompt)
+
+    def texts(self, prompt: Prompt, group: list[tuple[list[int], bool]]) -> list[str]:
+        """The answers to a prompt as they are scored."""
+        return tasks.responses(self.tokenizer, prompt, [ids for ids, _ in group], self.stop_ids)
 
     def context(self, prompts: list[Prompt], max_tokens: int) -> int:
         """The tokens that the longest prompt and its answer may take.  Raises UserError where a prompt has no room.
@@ -119,8 +128,8 @@ def named_folders(items: list[str]) -> dict[str, str]:
     return found
 
 
-def open_model(name: str, folder: str) -> Model:
-    """Tokenizer and configuration.  Raises UserError where transformers can't read them."""
+def open_model(name: str, folder: str, template: list[str]) -> Model:
+    """Tokenizer, its template's settings, and configuration.  Raises UserError where transformers can't read them."""
     try:
         tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -128,6 +137,7 @@ def open_model(name: str, folder: str) -> Model:
             f"can't open {folder} as a Hugging Face model ({first_line(error)}): give --models "
             f"{name}=DIR with config.json, weights and a tokenizer"
         ) from error
+    models.set_template_defaults(tokenizer, template)
     limit = getattr(config, "max_position_embeddings", None)
     return Model(name, str(Path(folder).resolve()), tokenizer, models.stop_ids(config, tokenizer), limit)
 
@@ -195,11 +205,12 @@ def prepare(config: Config) -> Job:
     wanted = [of.name for of in sets.named(config.sets)]
     settings = {
         "sets": wanted,
+        "verifiers": scoring.VERSION,
         **{name: getattr(config, name) for name in IDENTITY},
         "models": folders,
         "model_files": {name: fingerprint(folder) for name, folder in folders.items()},
     }
-    opened = [open_model(name, folder) for name, folder in folders.items()]
+    opened = [open_model(name, folder, config.chat_template_kwargs) for name, folder in folders.items()]
     if not (config.out / "config.json").exists():
         begin(config, settings, opened)
     check_same(config.out, settings)
@@ -275,6 +286,11 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if stored.get(name) == value:
             continue
+        if name == "verifiers":
+            raise UserError(
+                f"the answers in {out} were scored by version {stored.get(name, 1)} of the verifiers, and this is "
+                f"version {value}: evaluate again with another --out, or go on at the commit named in its config.json"
+            )
         if name == "model_files":
             changed = ", ".join(model for model in value if stored[name].get(model) != value[model])
             raise UserError(f"the files of {changed} have changed since {out} was begun: choose another --out")
@@ -285,6 +301,13 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
 
 
 # --- scores
+
+
+def _judged(verdict: Future[Verdict]) -> Verdict:
+    """Raises UserError where the machine was too busy to judge: a table must not depend on that."""
+    if verdict.result().status == "unverified":
+        raise UserError("the machine is too busy to verify answers: give the same command again, with fewer --workers")
+    return verdict.result()
 
 
 class Scorer:
@@ -303,12 +326,12 @@ class Scorer:
             return lambda: {"score": float(score), "status": "ok" if score >= 1 else "wrong"}
         verdict = self.pool.submit(prompt.domain, text, prompt.reference)
         if not sets.SETS[prompt.set].hollow:
-            return lambda: {"score": verdict.result().score, "status": verdict.result().status}
+            return lambda: {"score": _judged(verdict).score, "status": _judged(verdict).status}
         original = self.pool.submit(prompt.domain, text, {**prompt.reference, "scorer": "original"})
         return lambda: {
-            "score": verdict.result().score,
-            "status": verdict.result().status,
-            "original_score": original.result().score,
+            "score": _judged(verdict).score,
+            "status": _judged(verdict).status,
+            "original_score": _judged(original).score,
         }
 
     def __enter__(self) -> "Scorer":
@@ -364,8 +387,7 @@ def write_model(job: Job, model: Model, todo: list, scorer: Scorer, bar: Any) ->
             rows = [
                 (prompt, i, ids, cut, text, scorer.submit(prompt, text))
                 for prompt, group in zip(prompts, groups, strict=True)
-                for i, (ids, cut) in enumerate(group)
-                for text in [model.tokenizer.decode(ids, skip_special_tokens=True)]
+                for i, ((ids, cut), text) in enumerate(zip(group, model.texts(prompt, group), strict=True))
             ]
             if unsaved:
                 save(*unsaved)

@@ -83,7 +83,11 @@ class EvalSet:
     rows: int = 0  # prompts when complete
     paper: tuple[float, float] | None = None  # pass@1 in percent, base and ProRL (Tables 1 to 3)
     average: str | None = None  # the row of `AVERAGES`, or Reasoning Gym's category, that it is part of
-    hollow: bool = False  # its original scorer pays for wrong answers: both scores are kept
+
+    @property
+    def hollow(self) -> bool:
+        """Whether its published scorer pays for what is no answer: the published score is kept beside ours."""
+        return self.domain in ("puzzle", "instruction")
 
     @property
     def scoring(self) -> str:
@@ -151,7 +155,8 @@ def _gsm8k(record: Record) -> tuple[str, dict]:
 def _gpqa(record: Record) -> tuple[str, dict]:
     """The official columns, the options in an order drawn from the question; or a question that holds them."""
     if "Question" not in record:
-        return _question(record, "question"), _given(rows.answer_of(record["correct_answer"]))
+        answer = record["correct_answer" if "correct_answer" in record else "answer"]
+        return _question(record, "question"), _given(rows.answer_of(answer))
     question = _question(record, "Question")
     texts = [str(record[name]).strip() for name in ("Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3)))]
     order = list(range(4))
@@ -161,9 +166,8 @@ def _gpqa(record: Record) -> tuple[str, dict]:
 
 
 def _ifeval(record: Record) -> tuple[str, dict]:
-    kwargs = [{k: v for k, v in (given or {}).items() if v is not None} for given in record["kwargs"]]
     _question(record, "prompt")
-    return record["prompt"], {"instruction_id_list": list(record["instruction_id_list"]), "kwargs": kwargs}
+    return record["prompt"], sources.instructions(record["instruction_id_list"], record["kwargs"])
 
 
 def _eurus(of: str, record: Record) -> tuple[str, dict] | None:
@@ -328,7 +332,8 @@ def _of_files() -> Iterator[EvalSet]:
         rows=279, paper=(16.80, 23.81),
     )  # fmt: skip
     yield EvalSet(
-        "gpqa_diamond", "stem", "Question, Correct Answer, Incorrect Answer 1 to 3; or question, correct_answer", _gpqa,
+        "gpqa_diamond", "stem", "Question, Correct Answer, Incorrect Answer 1 to 3; or question, "
+        "correct_answer or answer", _gpqa,
         hub=hub("stem", "spawn99/GPQA-diamond-ClaudeR1"),
         files="data/train*", rows=198, paper=(15.86, 41.78),
     )  # fmt: skip
@@ -347,8 +352,7 @@ def _made_here() -> Iterator[EvalSet]:
         yield puzzle(f"graph_color_{size}", make=functools.partial(_puzzles, "graph_color", size))
     held_out = {"acre": (5.99, 58.57), "boxnet": (0.00, 7.91), "game_of_life_halting": (3.49, 52.29), "puzzle24": None}
     for task, paper in held_out.items():
-        hollow = task in ("game_of_life_halting", "puzzle24")
-        yield puzzle(task, make=functools.partial(_puzzles, task, None), paper=paper, hollow=hollow)
+        yield puzzle(task, make=functools.partial(_puzzles, task, None), paper=paper)
     yield EvalSet("laptop", "laptop", make=_laptop, rows=LAPTOP_PROMPTS * 12)
 
 

@@ -39,45 +39,53 @@ def table(out: Path) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{out} is not an evaluation (no readable config.json): give the --out of one") from error
     whole = {name: _scores(out, models, name, sets.SETS[name].scoring == "binary") for name in names}
-    lines = [line for name in names for line in _rows(out, models, name, whole[name])]
-    lines += _averages(names, models, whole)
+    # The paper scored puzzles and instructions with the published scorers, so only those can stand beside its numbers.
+    hollow = {name: _scores(out, models, name, False, "original_score") for name in names if sets.SETS[name].hollow}
+    lines = [line for name in names for line in _rows(out, models, name, whole[name], hollow.get(name))]
+    lines += _averages(names, models, whole, hollow)
     head = ["set", "prompts", *models, "paper: base", "paper: ProRL"]
     text = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in text) + f"\n\n{n} answers to each prompt; {NOTE.strip()}\n"
+    by = f"scored by version {config['settings'].get('verifiers', 1)} of the verifiers"
+    return (
+        "\n".join(f"| {' | '.join(cells)} |" for cells in text)
+        + f"\n\n{n} answers to each prompt, {by}; {NOTE.strip()}\n"
+    )
 
 
 def _scores(out: Path, models: list[str], of: str, binary: bool, key: str = "score") -> list[dict[str, float] | None]:
-    """Mean score of each prompt in percent, by model; None where a model's answers are not complete."""
+    """Mean score of each prompt in percent, by model; None where answers are missing, or lack the key."""
     return [
         prompt_means(path, binary, key) if (path := store.answers_file(out, model, of)).exists() else None
         for model in models
     ]
 
 
-def prompt_means(path: Path, binary: bool, key: str = "score") -> dict[str, float]:
-    """An answers file -> percent of each prompt: of full scores if binary, else the mean score."""
+def prompt_means(path: Path, binary: bool, key: str = "score") -> dict[str, float] | None:
+    """An answers file -> percent of each prompt: of full scores if binary, else the mean; None without the key."""
     total: dict[str, list[float]] = {}
     for row in store.read_lines(path):
+        if key not in row:
+            return None
         total.setdefault(row["id"], []).append(float(row[key] >= 1) if binary else row[key])
     return {name: 100 * float(np.mean(values)) for name, values in total.items()}
 
 
-def _rows(out: Path, models: list[str], name: str, scores: list) -> list[list[str]]:
+def _rows(out: Path, models: list[str], name: str, scores: list, published: list | None) -> list[list[str]]:
     of, prompts = sets.SETS[name], store.read_prompts(out, name)
     tiers = list(dict.fromkeys(prompt.tier for prompt in prompts))
     made = []
     for tier in tiers if len(tiers) > 1 else []:
         ids = [prompt.id for prompt in prompts if prompt.tier == tier]
         made.append(Row(f"{name}: {tier}", [s and np.array([s[i] for i in ids]) for s in scores]))
-    # The paper scored with Reasoning Gym's own scorer, so only that can stand beside its number.
-    made.append(Row(name, _arrays(scores), None if of.hollow else of.paper))
-    if of.hollow:
-        original = _scores(out, models, name, False, "original_score")
-        made.append(Row(f"{name}, original scorer", _arrays(original), of.paper))
+    made.append(Row(name, _arrays(scores), None if published else of.paper))
+    if published and of.paper:
+        made.append(Row(f"{name}, original scorer", _arrays(published), of.paper))
     return [row.cells() + _paper(row.paper) for row in made]
 
 
-def _averages(names: list[str], models: list[str], whole: dict[str, list]) -> list[list[str]]:
+def _averages(
+    names: list[str], models: list[str], whole: dict[str, list], published: dict[str, list]
+) -> list[list[str]]:
     """The paper's averages, each where all of its sets are there."""
     lines = []
     for average, paper in sets.AVERAGES.items():
@@ -96,8 +104,9 @@ def _averages(names: list[str], models: list[str], whole: dict[str, list]) -> li
     pooled["reasoning gym"] = (list(TASKS), sets.AVERAGES["reasoning gym"])
     for label, (members, paper) in pooled.items():
         if set(members) <= set(names):
-            row = Row(label, [_pool([whole[m][i] for m in members]) for i in range(len(models))], paper)
-            lines.append(row.cells() + _paper(paper))
+            for name, scores, beside in ((label, whole, None), (f"{label}, original scorer", published, paper)):
+                row = Row(name, [_pool([scores[m][i] for m in members]) for i in range(len(models))], beside)
+                lines.append(row.cells() + _paper(beside))
     return lines
 
 

@@ -6,8 +6,8 @@
 
     math, stem   {"answer": str}
     code         {"inputs": [...], "outputs": [...]}, the same with "fn_name", or {"asserts": [str, ...], "setup": str}
-    puzzle       {"task": Reasoning Gym's name, "item": its entry}; "scorer": "original" for the two we correct
-    instruction  {"instruction_id_list": [...], "kwargs": [...]}
+    puzzle       {"task": Reasoning Gym's name, "item": its entry}; "scorer": "original" for its own score
+    instruction  {"instruction_id_list": [...], "kwargs": [...]}; "scorer": "original" for IFEval's published rules
 
 What precedes `</think>` is never scored.
 """

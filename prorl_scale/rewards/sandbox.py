@@ -19,11 +19,12 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import prorl_lab
+from prorl_lab.clock import Clock, Deadline
 
 from .inside import seccomp
 from .inside.line import FOLDER_BYTES
@@ -31,6 +32,7 @@ from .inside.line import FOLDER_BYTES
 MAX_MESSAGE = 64 * 2**20  # bytes we read from the inside before we give up on it
 START_SECONDS = 120.0  # for Python and its imports, on a busy machine
 NOBODY = 65534
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # a seed: one order of sets
 INSIDE = Path(__file__).resolve().parent / "inside"  # our code that runs in the sandbox: this, and `scoring`
 LAB = Path(prorl_lab.__file__).resolve().parent
 
@@ -48,33 +50,40 @@ def python_folders() -> list[str]:
     return [path for path in sys.path if path.endswith(("site-packages", "dist-packages")) and os.path.isdir(path)]
 
 
-def command(python: list[str], filter_fd: int) -> list[str]:
-    """The bubblewrap command line that runs `python` (a list of arguments) inside.
+def command(python: list[str], filter_fd: int, module: str = "worker") -> list[str]:
+    """The bubblewrap command line that runs `python` (a list of arguments), which is to run `module`, inside.
 
     Raises SandboxError if there is no bubblewrap.
     """
+    bound = [path for path in dict.fromkeys([sys.base_prefix, *python_folders()]) if not path.startswith("/usr/")]
+    # A program's folder is mounted over this one, so it must not hide a Python that lives under /tmp.
+    folder = "/box" if any(path.startswith("/tmp/") for path in bound) else "/tmp"
     line = [*_as_nobody(), bubblewrap()]
     line += ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup"]
     line += ["--disable-userns", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    line += ["--cap-add", "CAP_SYS_ADMIN"] if module == "program" else []  # of the new user namespace, see isolation.py
     line += ["--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "box"]
-    for name, value in {"HOME": "/tmp", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}.items():
+    for name, value in {"HOME": folder, "TMPDIR": folder, **ENVIRONMENT}.items():
         line += ["--setenv", name, value]
-    line += ["--size", str(FOLDER_BYTES), "--tmpfs", "/tmp"]  # first: a Python that lives under /tmp is bound into it
+    line += ["--dir", "/tmp", "--size", str(FOLDER_BYTES), "--tmpfs", folder]
     line += ["--ro-bind", "/usr", "/usr", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     for path in ("/lib", "/lib64", "/bin"):  # links into /usr on most systems, folders on others
         if os.path.islink(path):
             line += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             line += ["--ro-bind", path, path]
-    for path in dict.fromkeys([sys.base_prefix, *python_folders()]):
-        if not path.startswith("/usr/") and path != "/usr":
+    for path in bound:
+        if path != "/usr":
             line += ["--ro-bind", path, path]
-    line += ["--ro-bind", str(INSIDE), "/prorl/inside"]
+    line += ["--dir", "/prorl/test", "--dir", "/prorl/shown", "--ro-bind", str(INSIDE), "/prorl/inside"]
     for name in ("__init__.py", "scoring"):
         line += ["--ro-bind", str(LAB / name), f"/prorl/prorl_lab/{name}"]
     for device in ("null", "zero", "urandom", "random"):
         line += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    return line + ["--remount-ro", "/", "--chdir", "/tmp", "--seccomp", str(filter_fd), "--", *python]
+    for number, name in enumerate(("stdin", "stdout", "stderr")):  # as /proc would have them
+        target = "/dev/null" if name == "stderr" else f"/prorl/shown/{name}"
+        line += ["--symlink", target, f"/dev/{name}", "--symlink", target, f"/dev/fd/{number}"]
+    return line + ["--remount-ro", "/", "--chdir", folder, "--seccomp", str(filter_fd), "--", *python]
 
 
 def bubblewrap() -> str:
@@ -110,7 +119,7 @@ def _open_to_all(path: str) -> bool:
 class Child:
     """One Python process that runs `main(line)` of a module of `inside` in a sandbox of its own.
 
-    We send it pickles, which it can trust; it sends us JSON, which we do not.  Every wait has a clock.
+    We send it pickles, which it can trust; it sends us JSON, which we do not.  Every wait has a clock (`clock.py`).
 
     Raises:
         SandboxError: bubblewrap is missing.  Whether it can start shows in the first `receive`, see `wait_ready`.
@@ -124,23 +133,24 @@ class Child:
             f"from inside import line, {module}; {module}.main(line.Line({theirs.fileno()}, {unsafe}))"
         )
         executable = os.path.realpath(sys.executable)
-        python = [executable, "-I", "-S", "-B", "-c", start]
+        python = [executable, "-P", "-s", "-S", "-B", "-c", start]  # not -I: it would ignore the seed
         keep, filter_fd = [theirs.fileno()], None
         self.folder = tempfile.mkdtemp(prefix="prorl-unsafe-") if unsafe else None
         try:
             if not unsafe:
                 filter_fd, write = os.pipe()
-                os.write(write, seccomp.base_filter())  # about a kilobyte: a pipe takes it at once
+                refused = seccomp.runner_filter() if module == "program" else seccomp.base_filter()
+                os.write(write, refused)  # about a kilobyte: a pipe takes it at once
                 os.close(write)
                 keep.append(filter_fd)
-                python = command(python, filter_fd)
+                python = command(python, filter_fd, module)
             self.process = subprocess.Popen(
                 python,
                 pass_fds=keep,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={"HOME": self.folder} if unsafe else {},
+                env={"HOME": self.folder, **ENVIRONMENT} if unsafe else {},
                 cwd=self.folder or "/",
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
             )
@@ -155,7 +165,7 @@ class Child:
     def wait_ready(self) -> None:
         """Wait until Python runs inside.  Raises SandboxError with bubblewrap's own words if it does not."""
         try:
-            self.receive(time.monotonic() + START_SECONDS)
+            self.receive(Deadline(START_SECONDS))
         except (ChildDied, TimeoutError) as error:
             self.kill()
             reason = self.stderr or "it did not start in time"
@@ -167,41 +177,42 @@ class Child:
                 "afford to lose, give --unsafe-verifiers"
             ) from error
 
-    def send(self, message: Any, deadline: float) -> None:
-        """Send any picklable object.  Raises ChildDied or TimeoutError (past `deadline`, on time.monotonic's clock)."""
+    def send(self, message: Any, clock: Clock) -> None:
+        """Send any picklable object.  Raises ChildDied, or what the clock raises."""
         data = pickle.dumps(message)
-        try:
-            self.socket.settimeout(max(0.001, deadline - time.monotonic()))
-            self.socket.sendall(struct.pack("!I", len(data)) + data)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise ChildDied(str(error)) from error
+        data = memoryview(struct.pack("!I", len(data)) + data)
+        while data:
+            data = data[self._when_ready(self.socket.send, data, clock) :]
 
-    def receive(self, deadline: float) -> Any:
-        """The next message.  Raises ChildDied or TimeoutError."""
-        (length,) = struct.unpack("!I", self._read(4, deadline))
+    def receive(self, clock: Clock) -> Any:
+        """The next message.  Raises ChildDied, or what the clock raises."""
+        (length,) = struct.unpack("!I", self._read(4, clock))
         if length > MAX_MESSAGE:
             raise ChildDied("a message that is too long")
         try:
-            return json.loads(self._read(length, deadline))
+            return json.loads(self._read(length, clock))
         except (ValueError, RecursionError) as error:
             raise ChildDied("a message that is no JSON") from error
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, size: int, clock: Clock) -> bytes:
         data = bytearray()
         while len(data) < size:
-            self.socket.settimeout(max(0.001, deadline - time.monotonic()))
-            try:
-                piece = self.socket.recv(min(size - len(data), 2**20))
-            except TimeoutError:
-                raise
-            except OSError as error:
-                raise ChildDied(str(error)) from error
+            piece = self._when_ready(self.socket.recv, min(size - len(data), 2**20), clock)
             if not piece:
                 raise ChildDied("the process ended")
             data += piece
         return bytes(data)
+
+    def _when_ready(self, step: Callable[[Any], Any], what: Any, clock: Clock) -> Any:
+        """The result of one step of the socket; while it can't be taken, the clock is asked."""
+        while True:
+            try:
+                self.socket.settimeout(clock.patience())
+                return step(what)
+            except TimeoutError:
+                clock.look()
+            except OSError as error:
+                raise ChildDied(str(error)) from error
 
     def kill(self) -> None:
         """End the process and all it started; bubblewrap takes the whole sandbox with it."""

@@ -11,21 +11,18 @@ The order of the rules, each of which settles the kinds it names:
     ratio, time, base digit groups must agree; a missing base, or am/pm, is taken from the question
     quantities        values exactly (see `evaluate`); units of one dimension are converted; a missing unit, per cent or
                       degree sign is taken from the question, another unit is wrong
-    STEM              beside a decimal reference values agree within `TOLERANCE`, and a decimal of three digits or
-                      more stands for the exact reference that rounds to it
+    STEM              beside a decimal reference values agree within `precision.TOLERANCE`, and a decimal of three
+                      digits or more stands for the exact reference that rounds to it
 """
 
 import re
 from dataclasses import replace
 from fractions import Fraction
 
-import mpmath
-
-from . import evaluate, grammar, sets, units
-from .tokens import NotRead, tokenize
+from . import evaluate, grammar, precision, relations, sets, units
+from .tokens import NotRead
 from .values import Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
 
-TOLERANCE = Fraction(1, 100)  # relative, beside a decimal STEM reference: those are rounded results
 _WORD = re.compile(r"[A-Za-z]?[a-z]{2,}")
 _ARTICLES = re.compile(r"\b(?:the|an|a)\s+", re.IGNORECASE)
 
@@ -53,7 +50,9 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
         return _chain(gold, answer, stem)
     gold, answer = _unfolded(gold), _unfolded(answer)
     if _other_name(gold, answer):
-        return False, "named: another name"
+        ours, theirs = relations.equation(answer), relations.equation(gold)
+        both = ours is not None and theirs is not None and grammar.symbols(ours) == grammar.symbols(theirs)
+        return both and relations.proportional(theirs, ours, stem, False), "named: another name"
     if not (isinstance(gold, Tuple) and isinstance(answer, Tuple)) and (_is_region(gold) or _is_region(answer)):
         ours, theirs = sets.of(answer), sets.of(gold)
         if ours is not None and theirs is not None:
@@ -70,6 +69,10 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
             if (gold.opening, gold.closing) != (answer.opening, answer.closing):
                 return False, "tuples: other brackets"
             return _ordered(gold.items, answer.items, stem), "tuples"
+        case (Tuple(opening="(", closing=")"), Many()) | (Many(), Tuple(opening="(", closing=")")):  # x = 1, y = 2
+            names = [item.name for item in (answer if isinstance(answer, Many) else gold).items]
+            named = all(names) and names == sorted(set(names))
+            return named and _ordered(gold.items, answer.items, stem), "named coordinates"
         case Matrix(), Matrix():
             if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
                 return False, "matrices: another shape"
@@ -100,7 +103,7 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
         case Based(), Quantity():
             return _digits(gold) == answer.text.upper().lstrip("0"), "digits to a base, which the question names"
         case (Relation(), Relation() | Quantity()) | (Quantity(), Relation()):
-            return _relations(gold, answer, stem)
+            return relations.relations(gold, answer, stem)
         case Quantity(), Quantity():
             return _quantities(gold, answer, stem)
     return False, f"{type(gold).__name__.lower()} and {type(answer).__name__.lower()} are two kinds"
@@ -141,14 +144,20 @@ def _near(a: Value, b: Value, rounded: bool) -> bool:
         return True
     if not rounded or not isinstance(a, Quantity) or not isinstance(b, Quantity):
         return False
-    return _within(a.tree, b.tree, Fraction(1, 20))
+    return precision.within(a.tree, b.tree, Fraction(1, 20))
 
 
 def _other_name(gold: Value, answer: Value) -> bool:
     """Whether two constants were given different names; y = x + 1 and f(x) = x + 1 may still be one."""
     if not gold.name or not answer.name or gold.name == answer.name:
         return False
-    return not (isinstance(gold, Quantity) and isinstance(answer, Quantity) and grammar.symbols(gold.tree))
+    functions = isinstance(gold, Quantity) and isinstance(answer, Quantity) and grammar.symbols(gold.tree)
+    return not functions or not {"y"} | {gold.name, answer.name} <= {"y"} | _calls(gold, answer)
+
+
+def _calls(*values: Value) -> set[str]:
+    """The names that are a function's: f(x)."""
+    return {value.name for value in values if value.name.endswith(")")}
 
 
 def _unfolded(value: Value) -> Value:
@@ -209,93 +218,10 @@ def _digits(value: Based) -> str:
     return value.digits.lstrip("0") or "0"
 
 
-# --- relations
-
-
-def _relations(gold: Value, answer: Value, stem: bool) -> Verdict:
-    ours, theirs = _equation(answer), _equation(gold)
-    if ours is not None and theirs is not None:
-        return _proportional(theirs, ours, stem, False), "equations up to a factor"
-    match gold, answer:
-        case Relation(), Relation():
-            if len(gold.signs) != len(answer.signs):
-                return False, "relations of other lengths"
-            turned = replace(
-                answer, signs=tuple(_TURNED.get(s, s) for s in answer.signs[::-1]), sides=answer.sides[::-1]
-            )
-            right = any(_same_inequalities(gold, other, stem) for other in (answer, turned))
-            return right, "inequalities up to a positive factor"
-    return False, "a relation and a value"
-
-
-_TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
-
-
-def _same_inequalities(gold: Relation, answer: Relation, stem: bool) -> bool:
-    for i, (ours, theirs) in enumerate(zip(answer.signs, gold.signs, strict=True)):
-        left, right = (_difference(r.sides[i], r.sides[i + 1]) for r in (gold, answer))
-        if _TURNED.get(ours, ours) == theirs:
-            right = ("neg", right)
-        elif ours != theirs:
-            return False
-        if not _proportional(left, right, stem, theirs in _TURNED):
-            return False
-    return True
-
-
-def _difference(a: tuple, b: tuple) -> tuple:
-    return ("add", (a, ("neg", b)))
-
-
-def _equation(value: Value) -> tuple | None:
-    """The tree that is 0: of an equation, or of y = 2x + 1 (a named expression)."""
-    if isinstance(value, Relation) and value.signs == ("=",):
-        return _difference(*value.sides)
-    if isinstance(value, Quantity) and value.name:
-        try:
-            return _difference(grammar.parse(tokenize(value.name)), value.tree)
-        except NotRead:
-            return None
-    return None
-
-
-def _proportional(a: tuple, b: tuple, stem: bool, positive: bool) -> bool:
-    """Whether a / b is one constant (a positive one, if asked) at all points."""
-    names = tuple(sorted(grammar.symbols(a) | grammar.symbols(b)))
-    if grammar.symbols(a) != grammar.symbols(b) and not names:
-        return False
-    ratio, agreed = None, 0
-    for point in evaluate.points(names, stem):
-        setting = evaluate.Setting(point)
-        setting.real, setting.exact = True, False
-        try:
-            with mpmath.workdps(evaluate.LOW):
-                x, y = evaluate.value(a, setting), evaluate.value(b, setting)
-                if x == 0 or y == 0:
-                    if x != y:
-                        return False
-                    continue
-                if not isinstance(x, Fraction) or not isinstance(y, Fraction):
-                    x, y = evaluate.to_float(x), evaluate.to_float(y)
-                found = x / y
-                if (positive and not found > 0) or (ratio is not None and not sets.equal(found, ratio)):
-                    return False
-        except evaluate.Undefined:
-            continue
-        ratio, agreed = found, agreed + 1
-        if agreed == evaluate.POINTS:
-            return True
-    return False
-
-
 # --- quantities
 
 
 def _quantities(gold: Quantity, answer: Quantity, stem: bool) -> Verdict:
-    if gold.name and answer.name and gold.name != answer.name:
-        ours, theirs = _equation(answer), _equation(gold)
-        right = ours is not None and theirs is not None and _proportional(theirs, ours, stem, False)
-        return right, "equations up to a factor"
     rule = "named value" if gold.name or answer.name else "values"
     if not gold.name and answer.name in grammar.symbols(gold.tree):
         return False, "named: an equation and not a value"
@@ -304,7 +230,7 @@ def _quantities(gold: Quantity, answer: Quantity, stem: bool) -> Verdict:
             return False, note
         if evaluate.same(theirs, ours, positive=stem):
             return True, f"{rule}{note}"
-        if stem and _rounded(theirs, ours):
+        if stem and precision.rounded(theirs, ours):
             return True, f"STEM: {rule} within the tolerance{note}"
     return False, f"{rule} differ"
 
@@ -336,68 +262,3 @@ def _in_one_unit(gold: Quantity, answer: Quantity):
         yield gold.tree, answer.tree, ", the same unit"
     else:
         yield gold.tree, ("mul", (answer.tree, ("number", factor, False))), f", {answer.unit} in {gold.unit}"
-
-
-# --- STEM
-
-
-def _rounded(gold: tuple, answer: tuple) -> bool:
-    if grammar.symbols(gold) or grammar.symbols(answer):
-        return False
-    if _decimal(gold):
-        return _within(gold, answer, TOLERANCE)
-    places = _places(answer)
-    if places is None:
-        return False
-    value, half = evaluate.number(answer), places / 2
-    digits = abs(value) / places
-    if digits < 100:
-        return False
-    exact = evaluate.real(gold)
-    if exact is None or (isinstance(exact, Fraction) and exact.denominator == 1):
-        return False
-    with mpmath.workdps(evaluate.LOW):
-        return bool(
-            abs(evaluate.to_float(exact) - evaluate.to_float(value))
-            <= evaluate.to_float(half) * (1 + mpmath.mpf(10) ** -30)
-        )
-
-
-def _decimal(tree: tuple) -> bool:
-    r"""Whether a value is rounded: a decimal in it, or a power of ten as in 6 \times 10^{23}."""
-    ten = ("number", Fraction(10), False)
-    return any(
-        (node[0] == "number" and node[2]) or (node[0] == "pow" and node[1] == ten) for node in grammar.nodes(tree)
-    )
-
-
-def _places(tree: tuple) -> Fraction | None:
-    r"""What the last digit of a decimal counts (0.01 in 1.41, 10^5 in 1.41 \times 10^7); None for another tree."""
-    match tree:
-        case ("neg", inner):
-            return _places(inner)
-        case ("number", found, True):
-            return Fraction(1, found.denominator) if found.denominator == 1 else _last_place(found)
-        case ("mul", (("number", found, True), ("pow", ("number", base, False), exponent))) if base == 10:
-            power = evaluate.real(exponent)
-            if isinstance(power, Fraction) and power.denominator == 1 and abs(power) < 400:
-                return _last_place(found) * Fraction(10) ** int(power)
-    return None
-
-
-def _last_place(found: Fraction) -> Fraction:
-    places = 0
-    while (found * 10**places).denominator != 1:
-        places += 1
-    return Fraction(1, 10**places)
-
-
-def _within(gold: tuple, answer: tuple, tolerance: Fraction) -> bool:
-    ours, theirs = evaluate.real(answer), evaluate.real(gold)
-    if ours is None or theirs is None:
-        return False
-    with mpmath.workdps(evaluate.LOW):
-        ours, theirs = evaluate.to_float(ours), evaluate.to_float(theirs)
-        if not mpmath.isfinite(ours) or not mpmath.isfinite(theirs):
-            return False
-        return bool(abs(ours - theirs) <= evaluate.to_float(tolerance) * abs(theirs))

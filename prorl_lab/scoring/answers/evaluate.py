@@ -50,6 +50,8 @@ def same(a: tuple, b: tuple, positive: bool = False) -> bool:
 
 
 def _same(a: tuple, b: tuple, positive: bool, ten: bool) -> bool:
+    if _infinite_part(a) or _infinite_part(b):
+        raise NotRead("arithmetic with infinity")
     names = sorted(symbols(a) | symbols(b))
     if not names:
         return agree(a, b, Setting(), ten)
@@ -113,8 +115,16 @@ def _gap(a: tuple, b: tuple, setting: dict, digits: int) -> tuple:
         return x, y, abs(x - y), max(abs(x), abs(y))
 
 
+def _infinite_part(tree: tuple) -> bool:
+    """Whether infinity is part of a larger expression: there it has no arithmetic."""
+    infinity = ("constant", "inf")
+    return tree not in (infinity, ("neg", infinity)) and any(node == infinity for node in nodes(tree))
+
+
 def number(tree: tuple, digits: int = LOW):
     """A constant tree's value: a Fraction, or a number of mpmath.  Raises NotRead if it has none."""
+    if _infinite_part(tree):
+        raise NotRead("arithmetic with infinity")
     with mp.workdps(digits):
         try:
             return value(tree, Setting())

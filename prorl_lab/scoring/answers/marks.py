@@ -128,6 +128,8 @@ def name(tokens) -> str:
     text = canonical(tokens).strip()
     body = tokens
     if tokens[-1].text == ")":
+        if tokens[0].text == "(" and matched(tokens) and all(name(part) for part in split(tokens[1:-1], {","})):
+            return text  # (x, y) = (1, 2)
         start = next((i for i, t in enumerate(tokens) if t.text == "("), 0)
         arguments = tokens[start + 1 : -1]
         if start == 0 or not all(t.kind in ("letter", "command", "number") or t.text == "," for t in arguments):
@@ -142,6 +144,8 @@ def name(tokens) -> str:
         for t in plain
     ):
         return ""
+    if text in ("pH", "pOH") or (plain[0].text == r"\Delta" and len(plain) == 2):
+        return text
     known = any(t.kind in ("word", "accent") or t.text in (r"\angle", r"\triangle") or t.upright for t in plain)
     capitals = all(t.text[0].isupper() for t in plain)
     return text if len(plain) == 1 or known or capitals else ""
@@ -174,7 +178,7 @@ def currency(tokens) -> tuple[units.Unit | None, list[Token]]:
     return None, tokens
 
 
-def unit_splits(tokens, gold: bool):
+def unit_splits(tokens, gold: bool, stem: bool = False):
     """(number's tokens, unit, whether that is certain) of every place where a unit may begin."""
     depth = 0
     angle = any(token.text in FUNCTIONS for token in tokens)
@@ -187,7 +191,8 @@ def unit_splits(tokens, gold: bool):
         certain = (
             (token.kind == "word" and token.text not in CONNECTIVES)
             or (token.kind == "letter" and token.upright and token.text not in ("e", "i"))
-            or token.text in (r"\%", "%")
+            or token.text in (r"\%", "%", r"\Omega")
+            or (token.text == r"\mu" and at + 1 < len(tokens) and f"mu{tokens[at + 1].text}" in units.KNOWN)
             or ((degree or token.text == r"\circ") and not angle)
             or (token.kind == "command" and token.text.removeprefix("\\") in units.MACROS)
             or (
@@ -206,16 +211,20 @@ def unit_splits(tokens, gold: bool):
         if not certain and not plain:
             continue
         unit = units.read(tokens[at:])
-        if unit is None or (not certain and not _plain_unit(tokens, at, gold)):
+        if unit is None or (not certain and not _plain_unit(tokens, at, gold, stem)):
             continue
         yield tokens[:at], unit, certain or (gold and not {"g", "h"} & {t.text for t in tokens[at:]})
 
 
-def _plain_unit(tokens, at: int, gold: bool) -> bool:
-    """Whether letters in plain mathematics may be a unit: several, or one of the usual ones; never a gold's g or h."""
+def _plain_unit(tokens, at: int, gold: bool, stem: bool) -> bool:
+    """Whether letters in plain mathematics may be a unit: several, or one of the usual ones; never a gold's g or h.
+
+    A gold's letter behind an integer is a symbol (2 m), but in STEM a capital one is a unit (120 V).
+    """
     tail = tokens[at:]
     if len(tail) > 1:
         return True
     if not gold:
         return tail[0].text in units.PLAIN_LETTERS | {"g", "h"}
-    return tail[0].text in units.PLAIN_LETTERS and not tokens[at - 1].text.isdigit()
+    decimal = not tokens[at - 1].text.isdigit()
+    return tail[0].text in units.PLAIN_LETTERS and (decimal or (stem and tail[0].text.isupper()))

@@ -8,7 +8,7 @@ def words(text: str) -> frozenset[str]:
 FUNCTIONS = words(r"\sin \cos \tan \cot \sec \csc \arcsin \arccos \arctan \sinh \cosh \tanh \log \ln \lg \exp \sqrt")
 GREEK = words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
 )
 CONNECTIVES = frozenset({"or", "and"})
 PLAIN_WORDS = words("per sq kg km cm ft mph mol Hz kHz MHz kJ MJ kW kPa kN eV keV MeV")  # not mg: mass times gravity
@@ -58,6 +58,7 @@ ACCENTS = words(
     r"\overline \bar \dot \ddot \hat \widehat \tilde \widetilde \vec \overrightarrow \overleftrightarrow"
     r" \mathbb \mathcal \mathfrak \mathscr \overset"
 )
+INFIX = {r"\over": r"\frac", r"\choose": r"\binom"}
 ALIASES = {
     r"\leq": r"\le", r"\leqslant": r"\le", r"\leqq": r"\le", r"\geq": r"\ge", r"\geqslant": r"\ge", r"\geqq": r"\ge",
     r"\neq": r"\ne", r"\lt": "<", r"\gt": ">", r"\times": "*", r"\cdot": "*", r"\ast": "*", r"\div": "/",

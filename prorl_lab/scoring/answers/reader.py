@@ -40,7 +40,7 @@ _ALL_REALS = frozenset({"all real numbers", "all reals", "real numbers", "the re
 
 
 @functools.lru_cache(maxsize=4096)
-def read(text: str, gold: bool = False) -> Value:
+def read(text: str, gold: bool = False, stem: bool = False) -> Value:
     r"""The value of an answer.  A `gold` is taken as written where an answer gets the benefit of a doubt.
 
     >>> print(read(r"x = 3\frac12\text{ cm}"))
@@ -49,14 +49,14 @@ def read(text: str, gold: bool = False) -> Value:
     try:
         if len(text) > MAX_LENGTH:
             raise NotRead("too long")
-        return _Reader(gold).value(tokenize(marks.bare(text)))
+        return _Reader(gold, stem).value(tokenize(marks.bare(text)))
     except (NotRead, RecursionError) as error:
         return Text(re.sub(r"\s+", " ", text.strip()), why=str(error))
 
 
 class _Reader:
-    def __init__(self, gold: bool):
-        self.gold = gold
+    def __init__(self, gold: bool, stem: bool):
+        self.gold, self.stem = gold, stem
 
     def value(self, tokens, depth: int = 0) -> Value:
         """A value; Text where no kind fits.  Raises NotRead beyond the limits."""
@@ -202,6 +202,9 @@ class _Reader:
         return Colon(text, parts=tuple(grammar.parse(part) for part in parts), half=half)
 
     def bracketed(self, tokens, text: str, depth: int) -> Value | None:
+        if len(tokens) > 4 and tokens[0].kind == "letter" and tokens[0].text.isupper() and tokens[1].text == "(":
+            point = self.bracketed(tokens[1:], text, depth)  # P(1, 2)
+            return replace(point, name=tokens[0].text) if isinstance(point, Tuple) else None
         opening, closing = tokens[0].text, tokens[-1].text
         if (opening, closing) in (("]", "["), ("]", "]"), ("[", "["), ("(", "["), ("]", ")")) and len(tokens) > 2:
             inner = marks.split(tokens[1:-1], {",", ";"})  # ]0, 1[ as in France
@@ -291,7 +294,7 @@ class _Reader:
 
     def quantity(self, tokens, text: str, depth: int) -> Value | None:
         currency, rest = marks.currency(tokens)
-        for number, unit, certain in marks.unit_splits(rest, self.gold):
+        for number, unit, certain in marks.unit_splits(rest, self.gold, self.stem):
             if currency is not None and units.same(currency, unit) is False:
                 continue
             try:

@@ -25,6 +25,7 @@ class Token(NamedTuple):
     items: tuple = ()  # of a group: tokens; of a structure or a matrix: its arguments or rows
 
 
+_VECTORS = (r"\vec", r"\overrightarrow", r"\hat")
 STRUCTURES = ("frac", "sqrt", "binom")
 
 _MARK = r"(?:\{,\}|,\\!\s*|\\[,!:;]\s*)"  # a thousands mark that no list has
@@ -148,6 +149,7 @@ _ARGUMENTS = {
 
 def _rewrite(pieces, upright: bool) -> list[Token]:
     """Tokens of one level: commands with their arguments, letters apart, fonts and spacing gone."""
+    pieces = _infix(pieces)
     items, out, gap = _Items(pieces), [], False
     while (item := items.next()) is not None:
         blank, gap = item.blank or gap, False
@@ -173,6 +175,8 @@ def _rewrite(pieces, upright: bool) -> list[Token]:
                     gap = blank
                     if name in (r"\left", r"\right", r"\middle") and (after := items.peek()) and after.text == ".":
                         items.next()
+                elif item.text == r"\times" and (after := items.peek()) and after.text in _VECTORS:
+                    out.append(Token("command", r"\times", blank))  # a cross product, whose order counts
                 elif name in notation.STYLES:
                     upright = upright or name == r"\rm"
                 else:
@@ -182,6 +186,15 @@ def _rewrite(pieces, upright: bool) -> list[Token]:
             case _:
                 out.append(item._replace(blank=blank, upright=upright))
     return out
+
+
+def _infix(pieces):
+    r"""{a \over b} and {n \choose k} as \frac{a}{b} and \binom{n}{k}."""
+    at = next((i for i, piece in enumerate(pieces) if piece.text in notation.INFIX), None)
+    if at is None:
+        return pieces
+    command = pieces[at]._replace(text=notation.INFIX[pieces[at].text], blank=False)
+    return [command, Token("group", "", items=tuple(pieces[:at])), Token("group", "", items=tuple(pieces[at + 1 :]))]
 
 
 def _starts_number(item: Token | None) -> bool:
@@ -272,7 +285,7 @@ def _environment(items: _Items, upright: bool, blank: bool) -> Token:
 
 def _letters(run: str, upright: bool, blank: bool, alone: bool) -> list[Token]:
     """A run of letters: a function's name, a Greek letter's, a word, or letters that are symbols, one by one."""
-    if f"\\{run}" in notation.FUNCTIONS or run in notation.GREEK - {"mu", "nu", "xi"}:
+    if f"\\{run}" in notation.FUNCTIONS or run in notation.GREEK - {"mu", "nu", "xi", "ell"}:
         return [Token("command", f"\\{run}", blank, upright)]
     if run.lower() in ("infinity", "inf"):
         return [Token("command", r"\infty", blank, upright)]

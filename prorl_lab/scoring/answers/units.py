@@ -142,7 +142,7 @@ MACROS = frozenset(
     | {"per", "cubic", "square"}
 )
 # Letters that stand for a unit in plain text where a blank sets them off; g and h are left to gravity and heights.
-PLAIN_LETTERS = frozenset("mskNJWVKACLT")
+PLAIN_LETTERS = frozenset("mskNJWVKACLTM")
 
 
 def read(tokens) -> Unit | None:
@@ -233,7 +233,9 @@ class _Product:
         elif text == "Omega":
             text = "ohm"
         else:
-            while token.kind == "letter" and self.at < len(self.tokens) and _continues(self.tokens[self.at]):  # mJ
+            while (
+                token.kind in ("letter", "word") and self.at < len(self.tokens) and _continues(self.tokens[self.at])
+            ):  # mJ
                 text += self.text()
                 self.at += 1
         unit = KNOWN.get(text) or (KNOWN.get(text.lower()) if len(text) > 3 else None)
@@ -257,7 +259,7 @@ class _Product:
 
 def _continues(token: Token) -> bool:
     """Whether a letter belongs to the name before it: plain text has letters one by one."""
-    return token.kind == "letter" and not token.blank and not token.upright
+    return not token.blank and ((token.kind == "letter" and not token.upright) or token.text == r"\Omega")
 
 
 def same(a: Unit, b: Unit) -> bool | Fraction:

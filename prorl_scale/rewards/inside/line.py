@@ -1,10 +1,12 @@
 """Inside the sandbox: the line to the outside, and the limits a process puts on itself."""
 
 import json
+import math
 import os
 import pickle
 import resource
 import struct
+import time
 from typing import Any
 
 FOLDER_BYTES = 32 * 2**20  # of the writable folder
@@ -15,6 +17,7 @@ class Line:
 
     def __init__(self, fd: int, unsafe: bool):
         self.fd, self.unsafe = fd, unsafe
+        self.held = bytearray()  # messages that go with the next that is sent
         os.set_inheritable(fd, False)
 
     def ready(self, memory: int, processes: int) -> None:
@@ -27,10 +30,14 @@ class Line:
         self.send("ready")
 
     def send(self, message: Any) -> None:
+        self.hold(message)
+        data, self.held = self.held, bytearray()
+        write_all(self.fd, data)
+
+    def hold(self, message: Any) -> None:
+        """Send a message with the next one: waking the other side up costs more than a short message does."""
         data = json.dumps(message).encode()
-        data = memoryview(struct.pack("!I", len(data)) + data)
-        while data:
-            data = data[os.write(self.fd, data) :]
+        self.held += struct.pack("!I", len(data)) + data
 
     def receive(self) -> Any:
         """The next message.  Raises EOFError when the other side hung up."""
@@ -45,6 +52,12 @@ class Line:
                 raise EOFError
             data += piece
         return bytes(data)
+
+
+def write_all(fd: int, data: bytes | bytearray) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def limit(memory: int, processes: int | None) -> None:
@@ -62,9 +75,13 @@ def limit(memory: int, processes: int | None) -> None:
             resource.setrlimit(kind, (value, value))
 
 
-def limit_cpu(seconds: float) -> None:
-    """Kill the calling process once it has used that much more CPU.  The clocks outside end what merely waits."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+def limit_cpu(seconds: float, for_good: bool) -> None:
+    """Have the kernel kill the calling process a second or two after it has used that much more CPU.
+
+    The kernel counts whole seconds, so this is only the last wall: who waits for the process measures it finely.
+    A limit for good can't be moved any more, nor its signal be caught.
+    """
+    value = math.ceil(time.process_time() + seconds) + 1
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (value, value if for_good else hard))

@@ -1,14 +1,18 @@
 """Seccomp filters: which system calls a process inside the sandbox may not make.
 
-A filter is a small program the kernel runs on each system call.  `base_filter` goes to bubblewrap and holds for
-everything in the sandbox.  `forbid_processes` is put on by a process that is about to touch model text: from then on it
-can make threads, but no processes, so the address-space limit of one process bounds the memory of the whole answer.
+A filter is a small program the kernel runs on each system call.  `base_filter` goes to bubblewrap and holds for all in
+a sandbox.  The runner of model programs needs four calls of that list, to give each program namespaces and folders of
+its own and to wait for it (`runner_filter`).  `process_filter` is put on by a process that is about to touch model
+text, and adds to those: from then on it can make threads, but no processes, so the address-space limit of one process
+bounds the memory of the whole answer, and it can touch no process but itself.
 """
 
 import ctypes
 import errno
+import os
 import platform
 import struct
+from collections.abc import Iterable
 
 # Numbers on (x86_64, aarch64), None where a machine lacks the call; a test compares them with libseccomp.
 _BASE = {
@@ -99,61 +103,124 @@ _PROCESSES = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
 }
+# Calls that name a process, or a whole user: a program may change its own priority or limits at most.
+_OTHERS = {
+    "setpriority": (141, 140),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
+}
+_OWN_PID = {"tgkill": (234, 131), "prlimit64": (302, 261)}  # allowed where the first argument is this process, or 0
+_FCNTL, _IOCTL = (72, 25), (16, 29)
+_SIGNAL_OWNER = {"F_SETOWN": 8, "F_SETOWN_EX": 15, "FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902}  # their second argument
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, the kernel's name for it
+
+_SET_SECCOMP, _MODE_FILTER = 22, 2
+_PID = 0x7FFFFFFF  # stands for a process that is not yet known
+_RUNNER = ("mount", "umount2", "unshare", "pidfd_open")  # what our own runner of programs needs
 
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000  # any CLONE_NEW* flag
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # offsets in what the kernel shows a filter
+_NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24  # offsets in what the kernel shows a filter
+_REFUSE = struct.pack("=HBBI", _RETURN, 0, 0, _ERRNO | errno.EPERM)
 
 
 def base_filter() -> bytes:
     """The filter of everything in a sandbox.  Raises OSError on a machine whose call numbers are not listed."""
-    return _filter(_BASE, clone_must_set=None)
+    return _filter(_BASE, [])
 
 
-def process_filter() -> bytes:
-    """The filter that leaves threads and takes away processes and signals."""
-    return _filter(_PROCESSES, clone_must_set=_CLONE_THREAD)
+def runner_filter() -> bytes:
+    """The base filter but for what gives a program namespaces of its own; these calls go with `process_filter`."""
+    return _filter({name: numbers for name, numbers in _BASE.items() if name not in _RUNNER}, [])
 
 
-def _filter(denied: dict[str, tuple[int, int | None]], clone_must_set: int | None) -> bytes:
+def process_filter(pid: int) -> bytes:
+    """The filter of process `pid`, which leaves it threads, and takes away processes and signals to others."""
+    column, _ = _machine()
+    rules = [_unless_first(numbers[column], (0, pid)) for numbers in _OWN_PID.values()]
+    rules += [_if_second(numbers[column], _SIGNAL_OWNER.values()) for numbers in (_FCNTL, _IOCTL)]
+    denied = {**{name: _BASE[name] for name in _RUNNER}, **_PROCESSES, **_OTHERS}
+    return _filter(denied, rules, clone_must_set=_CLONE_THREAD)
+
+
+def _machine() -> tuple[int, int]:
     if platform.machine() not in _MACHINES:
         raise OSError(f"no system call filter for {platform.machine()}: only {', '.join(_MACHINES)} are known")
-    column, arch = _MACHINES[platform.machine()]
+    return _MACHINES[platform.machine()]
 
-    def op(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
-        """One instruction; the jumps count the instructions to skip."""
-        return struct.pack("=HBBI", code, then, otherwise, value)
 
-    program = op(_LOAD, _ARCH) + op(_JUMP_EQUAL, arch, 1, 0) + op(_RETURN, _KILL) + op(_LOAD, _NUMBER)
+def _op(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
+    """One instruction; the jumps count the instructions to skip."""
+    return struct.pack("=HBBI", code, then, otherwise, value)
+
+
+def _unless_first(number: int, allowed: tuple[int, ...]) -> bytes:
+    """Refuse the call unless its first argument (its lower half: these are process ids) is one of `allowed`."""
+    tests = b"".join(_op(_JUMP_EQUAL, value, len(allowed) - i, 0) for i, value in enumerate(allowed))
+    return _when(number, _op(_LOAD, _FIRST_ARGUMENT) + tests + _REFUSE)
+
+
+def _if_second(number: int, refused: Iterable[int]) -> bytes:
+    """Refuse the call if its second argument (its lower half: these are small numbers) is one of `refused`."""
+    tests = b"".join(_op(_JUMP_EQUAL, value, 0, 1) + _REFUSE for value in refused)
+    return _when(number, _op(_LOAD, _SECOND_ARGUMENT) + tests)
+
+
+def _when(number: int, body: bytes) -> bytes:
+    """Instructions for one call alone.  They overwrite the number that was loaded, so it is loaded again."""
+    body += _op(_LOAD, _NUMBER)
+    return _op(_JUMP_EQUAL, number, 0, len(body) // 8) + body
+
+
+def _filter(denied: dict[str, tuple[int, int | None]], rules: list[bytes], clone_must_set: int | None = None) -> bytes:
+    column, arch = _machine()
+    program = _op(_LOAD, _ARCH) + _op(_JUMP_EQUAL, arch, 1, 0) + _op(_RETURN, _KILL) + _op(_LOAD, _NUMBER)
     if column == 0:  # x86_64 has a second set of numbers (x32) from 2**30 on, which the list below would not match
-        program += op(_JUMP_AT_LEAST, 0x40000000, 0, 1) + op(_RETURN, _KILL)
+        program += _op(_JUMP_AT_LEAST, 0x40000000, 0, 1) + _op(_RETURN, _KILL)
     for numbers in denied.values():
         if (number := numbers[column]) is not None:
-            program += op(_JUMP_EQUAL, number, 0, 1) + op(_RETURN, _ERRNO | errno.EPERM)
+            program += _op(_JUMP_EQUAL, number, 0, 1) + _REFUSE
+    program += b"".join(rules)
     # clone3 hides its flags behind a pointer that no filter can follow; told it does not exist, libc uses clone.
-    program += op(_JUMP_EQUAL, _CLONE3[column], 0, 1) + op(_RETURN, _ERRNO | errno.ENOSYS)
-    program += op(_JUMP_EQUAL, _CLONE[column], 0, 3) + op(_LOAD, _FIRST_ARGUMENT)
+    program += _op(_JUMP_EQUAL, _CLONE3[column], 0, 1) + _op(_RETURN, _ERRNO | errno.ENOSYS)
+    program += _op(_JUMP_EQUAL, _CLONE[column], 0, 3) + _op(_LOAD, _FIRST_ARGUMENT)
     if clone_must_set is None:
-        program += op(_JUMP_SET, _CLONE_NAMESPACES, 0, 1)
+        program += _op(_JUMP_SET, _CLONE_NAMESPACES, 0, 1)
     else:
-        program += op(_JUMP_SET, clone_must_set, 1, 0)
-    return program + op(_RETURN, _ERRNO | errno.EPERM) + op(_RETURN, _ALLOW)
+        program += _op(_JUMP_SET, clone_must_set, 1, 0)
+    return program + _REFUSE + _op(_RETURN, _ALLOW)
 
 
 class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+class ProcessFilter:
+    """`process_filter`, made ahead of the fork of the process that will put it on: there it would take long."""
+
+    def __init__(self) -> None:
+        anyone = struct.pack("=I", _PID)
+        program = process_filter(_PID)
+        self._places = [i for i in range(len(program)) if program.startswith(anyone, i)]  # where the process is named
+        self._memory = ctypes.create_string_buffer(program, len(program))
+        self._header = ctypes.byref(_Program(len(program) // 8, ctypes.addressof(self._memory)))
+        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def put_on(self) -> None:
+        """For good; where new privileges are forbidden, as bubblewrap does.  Raises OSError if the kernel refuses."""
+        for place in self._places:
+            struct.pack_into("=I", self._memory, place, os.getpid())
+        if self._prctl(_SET_SECCOMP, _MODE_FILTER, self._header):
+            raise OSError(ctypes.get_errno(), "the kernel refused the system call filter")
 
 
 def forbid_processes() -> None:
-    """Put `process_filter` on the calling process, for good.  Raises OSError where the kernel refuses."""
-    program = process_filter()
-    libc = ctypes.CDLL(None, use_errno=True)
-    no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
-    header = _Program(len(program) // 8, program)
-    if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(set_seccomp, mode_filter, ctypes.byref(header), 0, 0):
-        raise OSError(ctypes.get_errno(), "the kernel refused the system call filter")
+    """Put `process_filter` on the calling process, for good.  Raises OSError if the kernel refuses."""
+    ProcessFilter().put_on()

@@ -1,0 +1,142 @@
+"""Making a run: check, load, shard, start vLLM, each once and in this order.  `train.py` is the loop that uses it."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer
+
+import prorl_mini
+from prorl_lab import models, settings
+from prorl_lab.errors import UserError
+from prorl_lab.run_folder import read_json, write_json
+from prorl_scale import distributed, policy, tasks
+from prorl_scale.checkpoint import Folder
+from prorl_scale.config import Config, longest_answer, recipe_of, stages_of
+from prorl_scale.recipes import Recipe
+from prorl_scale.rewards import Pool, SandboxError
+from prorl_scale.rollout import Canary, Engine
+
+
+def start_run(config: Config, run_class: type, sample_class: type) -> Any:
+    """A fresh run, or the state of the one to resume -> a `run_class`, the same on every rank but for its shards.
+
+    Raises UserError, on all ranks, for a mistake of any; one in model, task or machine leaves no files in a new folder.
+    """
+    recipe, stages = recipe_of(config), stages_of(config)
+    for stage in stages:
+        stage.check()
+    folder = Folder(config)
+    if config.resume:
+        distributed.on_main(lambda: check_recipe(recipe, config, folder))
+    torch.set_num_threads(config.threads)
+
+    parts = open_parts(config, recipe, stages, folder)
+    if parts.pool is not None and distributed.rank() == 0:
+        print(
+            f"verifiers: {parts.pool.workers} workers for each of this machine's {distributed.local_world()} processes"
+        )
+    scorer, reference = policy.shard_pair(parts.model, config)
+    adam = torch.optim.AdamW(scorer.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
+    run = run_class(
+        config, scorer, reference, adam, parts.tokenizer, parts.task, generator, folder,
+        recipe=recipe, stages=stages, pool=parts.pool,
+    )  # fmt: skip
+    if config.resume:
+        folder.note_stop(None)
+        folder.restore(run, type(run.state), sample_class)
+    run.enter_stage()
+
+    problems = [run.task.problem("held-out", i, tier) for tier in run.task.tiers for i in range(2)]
+    run.canary = Canary([prorl_mini.encode(run, problem) for problem in problems], config.canary_tolerance)
+    context = config.max_prompt_tokens + longest_answer(stages)
+    run.engine = distributed.on_all(lambda: Engine(str(folder.path / "base"), run.config, run.task.stop_ids, context))
+    if config.resume:  # now that they are known to work
+        distributed.on_main(lambda: folder.keep_settings(config))
+    return run
+
+
+@dataclass
+class Parts:
+    """What a rank opens: the model, whole and on the CPU, and what reads and scores its answers."""
+
+    model: Any
+    tokenizer: Any
+    task: tasks.tasks.Task
+    pool: Pool | None
+
+
+def open_parts(config: Config, recipe: Recipe, stages: list[Config], folder: Folder) -> Parts:
+    """Every rank's parts.  Of a new run rank 0 fetches, or warms up, the model; the others read it from the run folder.
+
+    Rank 0 also writes the first files, once all of its parts are known to work.
+    """
+    first: list[Parts] = []
+
+    def begin() -> None:
+        parts = open_here(config, config.model, recipe, stages)
+        folder.begin(prorl_mini.Run(config, parts.model, None, None, parts.tokenizer, None, None, folder))
+        write_json(folder.path / "recipe.json", dataclasses.asdict(recipe))
+        check_copy(models.stop_ids(parts.model.config, parts.tokenizer), base)
+        first.append(parts)
+
+    base = str(folder.path / "base")
+    if not config.resume:
+        distributed.on_main(begin)
+    return distributed.on_all(lambda: first[0] if first else open_here(config, base, recipe, stages))
+
+
+def open_here(config: Config, source: str, recipe: Recipe, stages: list[Config]) -> Parts:
+    """This rank's parts, the model from `source`.  Raises UserError for one that can't be opened, or won't do."""
+    model, tokenizer = models.load_policy(dataclasses.replace(config, model=source, device="cpu"))
+    task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
+    check_stages(recipe, stages, task)
+    return Parts(model, tokenizer, task, open_pool(config, task))
+
+
+def check_copy(stop_ids: list[int], base: str) -> None:
+    """The copy in the run folder, which the other ranks and a resumed run read, ends answers with the same tokens.
+
+    Else each would stop, and score, its answers in its own way without a word.  Raises UserError.
+    """
+    copied = models.stop_ids(AutoConfig.from_pretrained(base), AutoTokenizer.from_pretrained(base))
+    if copied != stop_ids:
+        raise UserError(
+            f"answers of the model end with the tokens {stop_ids}, those of its copy in {base} with {copied}: write "
+            "eos_token_id into the model's config.json, all of them as a list, and start again with another --out"
+        )
+
+
+def open_pool(config: Config, task: Any) -> Pool | None:
+    """This rank's verifiers; None for a task that scores its answers itself.  Raises UserError without a sandbox."""
+    if not hasattr(task, "item"):
+        return None
+    try:
+        return Pool(config.verifier_workers, unsafe=config.unsafe_verifiers, sharers=distributed.local_world())
+    except SandboxError as error:
+        raise UserError(str(error)) from error
+
+
+def check_stages(recipe: Recipe, stages: list[Config], task: Any) -> None:
+    """What every stage asks of the task must be there before the first begins.  Raises UserError."""
+    for stage, now in zip(recipe.stages, stages, strict=True):
+        settings.check_eval_sets(now, task.tiers)
+        if now.domains and not hasattr(task, "set_weights"):
+            raise UserError(
+                f"stage {stage.name!r} draws from the domains {', '.join(now.domains)}, and --task {now.task} has "
+                "none: give a folder of prepared data, or leave --domains out"
+            )
+        if now.domains:
+            task.set_weights(now.domains)
+
+
+def check_recipe(recipe: Recipe, config: Config, folder: Folder) -> None:
+    """A run goes on with the stages that it began with.  Raises UserError."""
+    if read_json(folder.path / "recipe.json") != json.loads(json.dumps(dataclasses.asdict(recipe))):
+        raise UserError(
+            f"the recipe {config.recipe} has changed since {folder.path} began: go back to the commit named in its "
+            "config.json, or start a new run with --out"
+        )
