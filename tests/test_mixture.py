@@ -233,9 +233,11 @@ def test_no_sandbox_is_one_sentence_unless_unsafe(monkeypatch, task):
 
 def test_the_processes_of_a_machine_share_its_processors(monkeypatch, task):
     asked = []
-    monkeypatch.setattr(train, "Pool", lambda workers, **settings: asked.append((workers, settings["sharers"])))
+    monkeypatch.setattr(
+        "prorl_scale.start.Pool", lambda workers, **settings: asked.append((workers, settings["sharers"]))
+    )
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    train.open_pool(Config(), task)
+    open_pool(Config(), task)
     assert asked == [(None, 8)]
 
 

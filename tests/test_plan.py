@@ -51,7 +51,7 @@ def test_weights_are_those_of_transformers(shape):
 
 def test_activations_are_what_autograd_saves(monkeypatch):
     """Bytes of every tensor that the backward pass of a layer holds, weights and rotary tables left out."""
-    monkeypatch.setattr(policy, "_causal", lambda query, key: {"is_causal": True})  # a GPU's kernel needs no mask
+    monkeypatch.setattr(policy, "_mask", lambda query, key, window: None)  # a GPU's kernel needs no mask
     model = model_of(SMALL).bfloat16()
     model.set_attn_implementation(policy.ATTENTION)
     samples = [Sample([1] * 8, [2] * 120), Sample([3] * 16, [4] * 240)]

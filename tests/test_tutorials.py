@@ -25,7 +25,7 @@ import prorl_scale.evaluate.__main__
 import prorl_scale.evaluate.sets
 import prorl_scale.recipes
 import prorl_scale.status
-from prorl_lab import cli, laptop, settings
+from prorl_lab import cli, laptop, models, settings
 from prorl_scale.analysis.__main__ import Settings
 from tutorials import build, toolbox
 
@@ -321,6 +321,8 @@ def test_debugger_session(tmp_path, monkeypatch):
     small = dataclasses.replace(real, width=64, layers=2, steps=100, learning_rate=3e-3)
     monkeypatch.setattr(laptop, "warm_up", functools.partial(lambda make, settings: make(small), laptop.warm_up))
     laptop.base_model_folder(real, tmp_path / "cache")
+    # The chapter's first command also proves the model; unproved, the session would stop in the proof's own batches.
+    models.load_policy(settings.resolve(mini.Config(base_cache=str(tmp_path / "cache"), out="unused")))
     typed = "\n".join(command for command, _ in session()) + "\n"
     done = subprocess.run(
         [sys.executable, *args, "--binary-reward", "False", "--base-cache", str(tmp_path / "cache")],
