@@ -142,6 +142,15 @@ def follows_the_longest(rope: dict[str, Any]) -> bool:
     return (rope.get("rope_type") or rope.get("type")) in ("longrope", "dynamic")
 
 
+def last_border(config: PreTrainedConfig) -> int:
+    """The most tokens at which a model of this config begins to compute otherwise: windows, chunks, rotary; 0: none."""
+    text = config.get_text_config(decoder=True)
+    rope = getattr(text, "rope_parameters", None) or {}
+    found = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    found += [r.get("original_max_position_embeddings") for r in (rope, *rope.values()) if isinstance(r, dict)]
+    return max((border for border in found if border), default=0)
+
+
 def copy_of(config: PreTrainedConfig) -> Any:
     """A tiny model of this config, with weights so large that every part of it changes the log-probs."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -188,7 +188,8 @@ class Folder(RunFolder):
         """`export`, gathered from all ranks a tensor at a time; opens in transformers and in vLLM."""
         main = distributed.rank() == 0
         weights = {key: value.cpu() for key, value in full_weights(policy, torch.float32) if main}
-        distributed.on_main(lambda: self.export(policy.model, tokenizer, name, state_dict=weights))
+        how = {"state_dict": weights, "save_original_format": False}  # `full_weights` has turned them back already
+        distributed.on_main(lambda: self.export(policy.model, tokenizer, name, **how))
 
 
 def _reason(error: BaseException) -> str:

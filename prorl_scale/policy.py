@@ -301,10 +301,7 @@ def full_weights(policy: Scorer, dtype: torch.dtype) -> Iterator[tuple[str, Tens
         layer = re.match(r".*?\.\d+\.", item[0])
         return layer[0] if converted and layer else item[0]
 
-    # A tied head has two names in memory and one in a file; vLLM 0.32 knows no other for Gemma and Cohere.
-    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - dict(model.named_parameters()).keys()
-    once = [item for item in model.state_dict().items() if item[0] not in again]
-    for _, weights in itertools.groupby(once, part):
+    for _, weights in itertools.groupby(model.state_dict().items(), part):
         whole = {name: weight.to(dtype).full_tensor() for name, weight in weights}
         yield from (revert_weight_conversion(model, whole) if converted else whole).items()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
 import time
@@ -44,7 +45,7 @@ class Engine:
         vllm = import_vllm()
         self.gpu = config.device == "cuda"
         if not self.gpu:
-            _refuse_experts(folder)
+            refuse_experts(AutoConfig.from_pretrained(folder))
         self.config, self.stop_ids, self.sampling = config, stop_ids, vllm.SamplingParams
         self.dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
         # What differs on a GPU; none of it has been run yet.
@@ -56,6 +57,9 @@ class Engine:
                 f"vLLM does not start ({first_line(error)}): lower --max-new-tokens or "
                 "--max-prompt-tokens, or change --gpu-memory"
             ) from error
+        # A tied head comes under its own name too.  vLLM 0.32 needs that where it keeps a head (Llama, Qwen, Gemma 3),
+        # which would stay the old one, and refuses it where the embedding serves as head (Gemma 2, Cohere).
+        (self.has_head,) = self.llm.apply_model(lambda model: hasattr(model, "lm_head"))
 
     def _start(self, vllm: Any, folder: str, context: int, device: dict[str, Any]) -> Any:
         config = self.config
@@ -123,8 +127,9 @@ class Engine:
         """Replace the weights in place; `weights` (name, whole tensor) may be lazy.  Wakes a sleeping engine."""
         if self.gpu:
             self.llm.wake_up(tags=["weights"])
+        known = (pair for pair in weights if self.has_head or not pair[0].startswith("lm_head."))
         # The iterator matters: without one, vLLM would read the old weights from disk again.
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
         if self.gpu:
             self.llm.wake_up(tags=["kv_cache"])  # only now: both copies of the weights and the cache would not fit
 
@@ -138,10 +143,13 @@ class Engine:
         self.llm.llm_engine.engine_core.shutdown()
 
 
-def _refuse_experts(folder: str) -> None:
-    """vLLM 0.32's CPU build packs the router of a mixture of experts, and no push brings it back: the sampler then is
-    another model, by 0.15 nats a token in a trial with unchanged weights."""
-    config = AutoConfig.from_pretrained(folder).get_text_config(decoder=True)
+def refuse_experts(config: Any) -> None:
+    """Raise UserError for a mixture of experts.
+
+    vLLM 0.32's CPU build packs its router, and no push brings that back: the sampler then is another model, by 0.15 nats
+    a token in a trial with unchanged weights.
+    """
+    config = config.get_text_config(decoder=True)
     if any("experts" in name and isinstance(value, int) and value > 1 for name, value in vars(config).items()):
         raise UserError(
             f"{config.model_type} is a mixture of experts, which vLLM's CPU build ruins at the first weight push: "
@@ -191,8 +199,16 @@ class Canary:
 
     rows: list[list[int]]
     tolerance: float
+    border: int = 0  # one row goes beyond it, see `probe.last_border`,
+    context: int = 0  # where so many tokens fit into the sampler
     sampler: Tensor | None = None  # scores after the push before
     trainer: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        ids = [token for row in self.rows for token in row]
+        length = min(self.context - 1, self.border + len(ids))
+        if self.border and length > max(map(len, self.rows)):  # short rows agree where a window is ignored
+            self.rows = [*self.rows, list(itertools.islice(itertools.cycle(ids), length))]
 
     def check(self, sampler: Tensor, trainer: Tensor) -> float:
         """All rows' log-probs by both -> mean |difference|, the largest over ranks.  Raises UserError on all ranks."""

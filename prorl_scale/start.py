@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
 import prorl_mini
-from prorl_lab import models, settings
+from prorl_lab import models, probe, settings
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import read_json, write_json
 from prorl_scale import distributed, policy, tasks
@@ -17,7 +18,7 @@ from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config, longest_answer, recipe_of, stages_of
 from prorl_scale.recipes import Recipe
 from prorl_scale.rewards import Pool, SandboxError
-from prorl_scale.rollout import Canary, Engine
+from prorl_scale.rollout import Canary, Engine, refuse_experts
 
 
 def start_run(config: Config, run_class: type, sample_class: type) -> Any:
@@ -51,8 +52,9 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
     run.enter_stage()
 
     problems = [run.task.problem("held-out", i, tier) for tier in run.task.tiers for i in range(2)]
-    run.canary = Canary([prorl_mini.encode(run, problem) for problem in problems], config.canary_tolerance)
+    rows = [prorl_mini.encode(run, problem) for problem in problems]
     context = config.max_prompt_tokens + longest_answer(stages)
+    run.canary = Canary(rows, config.canary_tolerance, probe.last_border(run.policy.config), context)
     run.engine = distributed.on_all(lambda: Engine(str(folder.path / "base"), run.config, run.task.stop_ids, context))
     if config.resume:  # now that they are known to work
         distributed.on_main(lambda: folder.keep_settings(config))
@@ -92,6 +94,10 @@ def open_parts(config: Config, recipe: Recipe, stages: list[Config], folder: Fol
 def open_here(config: Config, source: str, recipe: Recipe, stages: list[Config]) -> Parts:
     """This rank's parts, the model from `source`.  Raises UserError for one that can't be opened, or won't do."""
     model, tokenizer = models.load_policy(dataclasses.replace(config, model=source, device="cpu"))
+    models.check_rotary(config.model, model.config, config.max_prompt_tokens + longest_answer(stages))
+    probe.prove(config.model, model.config, (policy.packing,), Path(config.base_cache))
+    if config.device == "cpu":
+        refuse_experts(model.config)
     task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
     check_stages(recipe, stages, task)
     return Parts(model, tokenizer, task, open_pool(config, task))

@@ -13,9 +13,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemWriter
 from torch.distributed.fsdp import CPUOffloadPolicy
+from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from prorl_lab import laptop
+from prorl_lab import laptop, probe
 from prorl_lab.errors import UserError
 from prorl_scale import policy, rollout, train
 from prorl_scale.checkpoint import Folder
@@ -303,10 +304,16 @@ def test_a_push_hands_over_what_a_checkpoint_holds(world, tmp_path, kind):
     """Names, shapes and values of the file; transformers keeps experts in memory as one tensor of another name."""
     experts = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
     make(tmp_path, kind, tie_word_embeddings=kind == "gemma2", **(experts if kind in ("mixtral", "qwen3_moe") else {}))
-    scorer, _, _ = policy.load(Config(**{**BASE, "base_cache": str(tmp_path)}), str(tmp_path))
-    pushed, saved = dict(policy.full_weights(scorer, torch.float32)), load_file(tmp_path / "model.safetensors")
-    assert set(pushed) == set(saved)
-    assert all(torch.equal(pushed[name], saved[name]) for name in saved)
+    config = Config(**{**BASE, "base_cache": str(tmp_path)}, out=str(tmp_path / "run"))
+    scorer, _, tokenizer = policy.load(config, str(tmp_path))
+    Folder(config).export_sharded(scorer, tokenizer, "last")
+    saved = load_file(tmp_path / "model.safetensors")
+    pushed = dict(policy.full_weights(scorer, torch.float32))
+    if kind == "gemma2":  # tied: the head's name comes too, for the samplers that keep one
+        assert torch.equal(pushed.pop("lm_head.weight"), pushed["model.embed_tokens.weight"])
+    for ours in (pushed, load_file(tmp_path / "run" / "last" / "model.safetensors")):
+        assert set(ours) == set(saved)
+        assert all(torch.equal(ours[name], saved[name]) for name in saved)
 
 
 def test_what_vllm_does_to_a_class_does_not_reach_the_trainer(world, tmp_path, monkeypatch):
@@ -321,6 +328,23 @@ def test_what_vllm_does_to_a_class_does_not_reach_the_trainer(world, tmp_path, m
     for model in (scorer, reference):
         assert len(policy.score_samples(model, [train.Sample([4, 5], [6, 7])], 300, 1.0)) == 1
     assert type(scorer.model).__name__ == "LlamaForCausalLM"  # what an export writes as its architecture
+
+
+def test_a_row_of_the_canary_goes_beyond_the_model_s_windows():
+    rows = [[5, 6, 7], [8, 9]]
+    canary = rollout.Canary(rows, 1e-4, border=10, context=100)
+    assert [len(row) for row in canary.rows] == [3, 2, 15]
+    assert canary.rows[2][:6] == [5, 6, 7, 8, 9, 5]
+    assert [len(row) for row in rollout.Canary(rows, 1e-4, border=4096, context=12).rows] == [3, 2, 11]
+    assert rollout.Canary(rows, 1e-4).rows == rows
+    borders = [
+        ("mistral", {"sliding_window": 7}, 7),
+        ("llama", {}, 0),
+        ("gemma3_text", {"sliding_window": 9}, 9),
+        ("qwen2", {"use_sliding_window": False, "sliding_window": 9}, 0),
+    ]
+    for kind, settings, border in borders:
+        assert probe.last_border(AutoConfig.for_model(kind, **settings)) == border
 
 
 def test_experts_are_refused_on_a_cpu_before_vllm_starts(tmp_path, monkeypatch):
