@@ -146,8 +146,8 @@ class Engine:
 def refuse_experts(config: Any) -> None:
     """Raise UserError for a mixture of experts.
 
-    vLLM 0.32's CPU build packs its router, and no push brings that back: the sampler then is another model, by 0.15 nats
-    a token in a trial with unchanged weights.
+    vLLM 0.32's CPU build packs its router, and no push brings that back: the sampler then is another model, by 0.15
+    nats a token in a trial with unchanged weights.
     """
     config = config.get_text_config(decoder=True)
     if any("experts" in name and isinstance(value, int) and value > 1 for name, value in vars(config).items()):
