@@ -41,7 +41,7 @@ TEN = ("llama", "qwen3", "mistral", "gemma2", "gpt_oss", "gpt2", "phi3", "granit
 # What a default config leaves open and every real one of the family says.
 GIVEN = {
     "nemotron": {"num_key_value_heads": 8},
-    **dict.fromkeys(("ministral", "hunyuan_v1_dense", "hunyuan_v1_moe"), {"head_dim": 128, "num_key_value_heads": 8}),
+    **{key: {"head_dim": 128, "num_key_value_heads": 8} for key in ("ministral", "hunyuan_v1_dense", "hunyuan_v1_moe")},
     "deepseek_v2": {"num_experts_per_tok": 6, "n_routed_experts": 64, "first_k_dense_replace": 1},
     "dots1": {"n_routed_experts": 128, "num_experts_per_tok": 6, "n_group": 1, "topk_group": 1, "n_shared_experts": 2},
 }
