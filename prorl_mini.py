@@ -44,6 +44,7 @@ from transformers import DynamicCache
 from prorl_lab import cli, models, report, settings, tasks
 from prorl_lab.ledger import Ledger, verified
 from prorl_lab.run_folder import GracefulStop, RunFolder
+from prorl_lab.seeds import derived
 
 
 @dataclass
@@ -628,12 +629,12 @@ def pass_at_k(n: Any, c: Any, k: Any) -> Any:
     return np.vectorize(lambda n, c, k: 1.0 - math.comb(n - c, k) / math.comb(n, k), otypes=[float])(n, c, k)
 
 
-def evaluate(run: Run, prompts: int, answers: int, seed: int, tiers: list[str]) -> dict[str, np.ndarray]:
-    """Answer held-out prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?"""
-    generator = torch.Generator(run.policy.device).manual_seed(seed)  # its own: to evaluate must not change training
+def evaluate(run: Run, split: str, prompts: int, answers: int, tiers: list[str]) -> dict[str, np.ndarray]:
+    """Answer up to so many prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?"""
+    generator = torch.Generator(run.policy.device).manual_seed(derived(split, run.config.seed))  # not training's
     right = {}
     for tier in tqdm(tiers, "evaluate", leave=False):
-        problems = [run.task.problem("held-out", i, tier) for i in range(prompts)]
+        problems = tasks.held_out(run.task, split, tier, prompts)  # none that is trained on
         encoded = [encode(run, problem) for problem in problems]
         groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
         right[tier] = np.array([[(s.reward or 0.0) >= 1 for s in group] for group in groups])
@@ -644,18 +645,18 @@ def validate(run: Run) -> None:
     """Note and log pass@1 on held-out prompts, averaged over tiers: the score that `should_reset` watches."""
     config, state = run.config, run.state
     weights = config.eval_sets or dict.fromkeys(run.task.tiers, 1.0)
-    right = evaluate(run, config.eval_prompts, config.eval_answers, config.seed, list(weights))
+    right = evaluate(run, "validation", config.eval_prompts, config.eval_answers, list(weights))
     scores = report.blend(right, weights, pass_at_k)
     state.history.append((state.step, scores["score"]))
     run.folder.event("evaluation", step=state.step, **scores)
 
 
 def measure_boundary(run: Run, name: str) -> None:
-    """pass@k by tier, once for each of base, middle and final; all three see the same held-out prompts."""
+    """pass@k by tier, once for each of base, middle and final, on the same prompts; nothing is selected on those."""
     config = run.config
     if config.boundary_prompts == 0 or name in run.state.boundary:
         return
-    right = evaluate(run, config.boundary_prompts, config.boundary_answers, config.seed + 1, list(run.task.tiers))
+    right = evaluate(run, "held-out", config.boundary_prompts, config.boundary_answers, list(run.task.tiers))
     run.state.boundary[name] = {tier: report.pass_at_k_table(rows, pass_at_k) for tier, rows in right.items()}
     run.folder.event("boundary", step=run.state.step, name=name, tiers=run.state.boundary[name])
 
@@ -721,7 +722,7 @@ def train(config: Config, run_class: type[Run] = Run) -> dict:
     run = start_run(settings.resolve(config), run_class)
     config, state, folder = run.config, run.state, run.folder
     with folder, GracefulStop() as stop, models.autocast(config):
-        if state.step == 0:
+        if not folder.saved:
             measure_boundary(run, "base")
             if config.eval_every:
                 run.validate()
@@ -757,7 +758,7 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     settings.check_eval_sets(config, task.tiers)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = run_class(config, policy, reference, adam, tokenizer, task, generator, folder)
-    if config.resume:
+    if folder.saved:
         folder.restore(run, type(run.state), Sample)
         folder.keep_settings(config)
     else:

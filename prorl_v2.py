@@ -29,6 +29,7 @@ from torch import Tensor
 import prorl_mini
 from prorl_lab import cli
 from prorl_lab.errors import UserError
+from prorl_lab.run_folder import best_step
 from prorl_mini import Sample, group_advantages
 
 
@@ -208,11 +209,6 @@ def reset_if_due(run: "Run") -> bool:
     if was_reset and config.reset_to == "best" and state.history and (best := best_step(state.history)) < state.step:
         run.folder.load_best(run, best)
     return was_reset
-
-
-def best_step(history: list[tuple[int, float]]) -> int:
-    """The step of the best validation score, the first of equals."""
-    return max(history, key=lambda row: row[1])[0]
 
 
 # ============================================================================ 9. eval

@@ -10,6 +10,7 @@ import tyro
 from transformers.utils.logging import disable_progress_bar
 
 from prorl_lab.errors import UserError
+from prorl_lab.lock import release_all
 
 
 def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None) -> int:
@@ -24,6 +25,8 @@ def run(config_class: type, train: Any, args: list[str] | None, parser: Any = No
         saved = f"state saved: continue with --resume {stop.args[0]}" if stop.args else "not saved since the last save"
         print(f"stopped; {saved}", file=sys.stderr)
         return 130
+    finally:
+        release_all()  # whatever ended the run, it writes no more
     return 0
 
 

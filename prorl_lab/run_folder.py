@@ -1,25 +1,34 @@
 """A run is a folder: config, metrics, checkpoints, summary.  Nothing here is ever half-written."""
 
+import contextlib
 import dataclasses
+import functools
+import hashlib
 import importlib.metadata
 import json
 import math
 import os
+import pickle
 import platform
 import shutil
 import signal
 import subprocess
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from safetensors import SafetensorError
 
 from prorl_lab import report, scoring
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
+from prorl_lab.lock import FolderLock
 from prorl_lab.tasks import restore_task, task_state
 from prorl_lab.tensorboard import Board
 
+STATE, STATE_BEFORE, SUMS = "state.pt", "state-before.pt", "state.json"
+READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "math-verify", "numpy")
 
 
@@ -33,42 +42,53 @@ class RunFolder:
         self.tensorboard = config.tensorboard
         self.path = Path(config.resume or config.out)
         self.metrics_path = self.path / "metrics.jsonl"
-        if config.resume:
-            return
+        self.rows = 0  # logged
+        self.last_save: tuple[int, int] | None = None  # (rows, step) of the state on the disk
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".writable").touch()  # found out now, not after the warm-up
-            (self.path / ".writable").unlink()
+            if not config.resume:
+                self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't write to {self.path} ({error.strerror}): choose another --out") from error
-        if any((self.path / name).exists() for name in ("config.json", "state.pt", "metrics.jsonl")):
+        self.lock = FolderLock(self.path, getattr(config, "break_lock", False))  # found out now, not after the warm-up
+        self.saved = any((self.path / name).exists() for name in (STATE, STATE_BEFORE))
+        if not config.resume and any((self.path / name).exists() for name in ("config.json", "metrics.jsonl")):
+            self.lock.release()
             raise UserError(
                 f"{self.path} holds another run: continue it with --resume {self.path}, or choose another --out"
             )
 
     def begin(self, run: Any) -> None:
-        """The first files of a new run, once its model and task have been loaded: a mistake there leaves none."""
-        write_json(self.path / "config.json", {"settings": dataclasses.asdict(run.config), **environment()})
-        self.metrics_path.touch()
+        """The first files of a new run, once its model and task have been loaded: a mistake there leaves none.
+
+        Also those of a run that was killed before its first save, which then begins from the start.
+        """
+        write_json(self.path / "config.json", {"settings": to_store(run.config), **environment()})
+        with replacing(self.metrics_path):
+            pass
         self.export(run.policy, run.tokenizer, "base")
 
     def keep_settings(self, config: Any) -> None:
         """What a resumed run was given anew (more --steps, say) is what the next resume and `status` find."""
         stored = read_json(self.path / "config.json")
-        write_json(self.path / "config.json", {**stored, "settings": {**dataclasses.asdict(config), "resume": None}})
+        write_json(self.path / "config.json", {**stored, "settings": to_store(config)})
 
     def __enter__(self) -> "RunFolder":
-        self.file = self.metrics_path.open("a", encoding="utf-8")
+        try:
+            self.file = self.metrics_path.open("ab", buffering=0)
+        except OSError as error:
+            raise cannot_write(self.metrics_path, error) from error
         if self.tensorboard:  # by now a resumed run's metrics have been cut back to the checkpoint
             logged = read_metrics(self.metrics_path)
             last_step = max((row["step"] for row in logged), default=None)
             self.board = Board(self.path / "tensorboard", last_step)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.file.close()
         if self.board:
             self.board.close()
+        if kind:
+            self.lock.release()  # otherwise `finish` does
 
     def say(self, line: str) -> None:
         print(line, flush=True)
@@ -87,76 +107,145 @@ class RunFolder:
 
     def _append(self, row: dict) -> None:
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        self.file.write(json.dumps(finite, allow_nan=False) + "\n")  # NaN is not JSON, other readers would stop there
-        self.file.flush()
+        line = json.dumps(finite, allow_nan=False) + "\n"  # NaN is not JSON, other readers would stop there
+        before = os.fstat(self.file.fileno()).st_size
+        try:
+            write_all(self.file, line.encode())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.file.fileno(), before)  # no half a row
+            raise cannot_write(self.metrics_path, error) from error
+        self.rows += 1
         if self.board:
             self.board.add(finite)
+
+    def sync_log(self) -> None:
+        """The log on the disk is at least as long as a checkpoint says, also after a power failure."""
+        os.fsync(self.file.fileno())
+
+    def is_saved(self, run: Any) -> bool:
+        """Is the checkpoint on the disk of just this state?  After a resume from the last one there may be no more."""
+        return self.last_save == (self.rows, run.state.step)
 
     def save(self, run: Any) -> None:
         """Everything that the next step depends on, in one file that is replaced as a whole.
 
         Left out, each would change the run after a resume without a word: the reference (KL to the old base), the
         optimizer, the generator (other samples), the cursor (prompts seen twice), the surplus (groups lost).
+
+        The state before it is kept beside it, and the sums of both in `state.json`: a file that was damaged since is
+        told from a whole one, and the run goes on from the one before.
         """
+        if self.is_saved(run):
+            return
         self.event("checkpoint", step=run.state.step)
         state = {
             "policy": run.policy.state_dict(),
             "reference": run.reference.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "generator": run.generator.get_state(),
+            "rows": self.rows,
             **plain_state(run),
         }
-        unfinished = self.path / "state.pt.tmp"
-        with unfinished.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path / "state.pt")  # a crash before this line leaves the previous state
-        for older in sorted(self.path.glob("best-*.pt"))[:-1]:
-            older.unlink()
+        path, before = self.path / STATE, self.path / STATE_BEFORE
+        with replacing(path) as file:
+            summed = Summed(file)
+            torch.save(state, summed)
+            sums = [
+                summed.hexdigest(),
+                *(known_sums(self.path) or [])[:7],
+            ]  # more than two: a save may have failed in between
+            self.sync_log()
+            write_json(self.path / SUMS, sums)  # of both, so that either is known while they change places
+            if path.exists():
+                path.replace(before)
+        self.last_save = self.rows, run.state.step
+        kept = f"best-{best_step(run.state.history):06d}.pt" if run.state.history else None
+        for other in self.path.glob("best-*.pt"):  # older ones, and those of steps that a kill undid
+            if other.name != kept:
+                other.unlink()
 
     def keep_best(self, run: Any) -> None:
         """Save the weights of the best validation so far, for resets to it and for whoever wants that model.
 
         The best before it stays until `save` has written a state that knows of this one: a resumed run may need it.
         """
-        unfinished = self.path / "best.pt.tmp"
-        torch.save(run.policy.state_dict(), unfinished)
-        unfinished.replace(self.path / f"best-{run.state.step:06d}.pt")
+        with replacing(self.path / f"best-{run.state.step:06d}.pt") as file:
+            torch.save(run.policy.state_dict(), file)
 
     def load_best(self, run: Any, step: int) -> None:
         """Give the reference the policy's weights of the best validation, which was at `step`."""
-        weights = torch.load(self.path / f"best-{step:06d}.pt", map_location="cpu", weights_only=True)
+        path = self.path / f"best-{step:06d}.pt"
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+        except READ_ERRORS as error:
+            raise UserError(
+                f"can't read {path} ({first_line(error)}), which --reset-to best needs: put it back, or start a new "
+                "run with --reset-to policy"
+            ) from error
         run.reference.load_state_dict(weights)
 
     def restore(self, run: Any, state_class: type, sample_class: type) -> None:
-        """The inverse of `save`, into a run that was just built; drops what was logged after the save."""
-        path = self.path / "state.pt"
-        if not path.exists():
-            raise UserError(f"{self.path} was never saved (no state.pt): start again with a new --out")
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        """The inverse of `save`, into a run that was just built; drops what was logged after the save.
+
+        Raises UserError where no state is whole.
+        """
+        saved = self._newest_state()
         run.policy.load_state_dict(saved["policy"])
         run.reference.load_state_dict(saved["reference"])
         run.optimizer.load_state_dict(saved["optimizer"])
         run.generator.set_state(saved["generator"])
         restore_plain_state(run, saved, state_class, sample_class)
-        self._rewind_metrics(run.state.step)
+        self._rewind_metrics(saved["rows"])
+        self.last_save = self.rows, run.state.step
 
-    def _rewind_metrics(self, step: int) -> None:
-        """Cut metrics.jsonl after the checkpoint: the steps beyond it will be run, and logged, again."""
-        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        saved = [i for i, line in enumerate(lines) if line == json.dumps({"event": "checkpoint", "step": step}) + "\n"]
-        unfinished = self.path / "metrics.jsonl.tmp"
-        unfinished.write_text("".join(lines[: saved[-1] + 1]), encoding="utf-8")
-        unfinished.replace(self.metrics_path)
+    def _newest_state(self) -> dict[str, Any]:
+        """The newest state that is whole.  One that is not is set aside, so that no save takes its place for it."""
+        sums = known_sums(self.path)
+        for path in (self.path / STATE, self.path / STATE_BEFORE):
+            if not path.exists():
+                continue
+            try:
+                if sums and sum_of(path) not in sums:
+                    raise OSError(0, "it is not as it was written")
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except READ_ERRORS as error:
+                aside = path.with_suffix(".damaged")
+                path.replace(aside)  # as it is: nothing is deleted
+                self.say(
+                    f"{path} is damaged ({getattr(error, 'strerror', None) or first_line(error)}): set aside as "
+                    f"{aside.name}, and going on from the state before it if that is whole"
+                )
+        raise UserError(f"no state in {self.path} is whole: start again with a new --out, or put a copy back")
+
+    def _rewind_metrics(self, count: int) -> None:
+        """Cut metrics.jsonl to the `count` rows of the checkpoint: the steps beyond it will be run, and logged, again.
+
+        Fewer rows, as a power failure may leave of a file that was copied or written by an older version, are no
+        reason to stop: training needs none of them.
+        """
+        lines = [line for line in self.metrics_path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        if len(lines) < count:
+            self.say(f"{self.metrics_path} has {len(lines)} of the {count} rows that the checkpoint knows of: going on")
+        with replacing(self.metrics_path) as file:
+            file.writelines(lines[:count])
+        self.rows = len(lines[:count])
 
     def export(self, policy: Any, tokenizer: Any, name: str, **how: Any) -> None:
         """Save a Hugging Face folder (`base`, `last`), replaced as a whole.  how: passed on to `save_pretrained`."""
         unfinished = self.path / f"{name}.tmp"
-        policy.save_pretrained(unfinished, **how)
-        tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(self.path / name, ignore_errors=True)
-        unfinished.rename(self.path / name)
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed here
+        try:
+            policy.save_pretrained(unfinished, **how)
+            tokenizer.save_pretrained(unfinished)
+            for path in unfinished.iterdir():
+                sync(path)
+            shutil.rmtree(self.path / name, ignore_errors=True)
+            unfinished.rename(self.path / name)
+            sync(self.path)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise cannot_write(self.path / name, error) from error
 
     def finish(self, state: Any) -> dict:
         """Write summary.json and the figures, print the table; returns the summary."""
@@ -165,16 +254,24 @@ class RunFolder:
         for stage, by_tier in state.boundary.items():
             for tier, values in by_tier.items():
                 tiers.setdefault(tier, {})[stage] = values
-        summary = {"seconds": state.seconds, "steps": state.step, "resets": state.resets, "tiers": tiers}
-        write_json(self.path / "summary.json", summary)
-        report.draw_curve(rows, self.path / "curve.png")
-        self.say(report.table(tiers))
-        made = ["curve.png"]
+        measured = {row["name"]: row["step"] for row in rows if row.get("event") == "boundary"}
+        summary = {"seconds": state.seconds, "steps": state.step, "resets": state.resets, "measured": measured}
+        write_json(self.path / "summary.json", {**summary, "tiers": tiers})
+        made = {"curve.png": functools.partial(report.draw_curve, rows)}
         if tiers:
-            report.draw_boundary(tiers, self.path / "boundary.png")
-            made.append("boundary.png")
+            made["boundary.png"] = functools.partial(report.draw_boundary, tiers)
+        for name, draw in made.items():
+            unfinished = self.path / f"unfinished-{name}"
+            try:
+                draw(unfinished)
+                unfinished.replace(self.path / name)
+            except OSError as error:
+                unfinished.unlink(missing_ok=True)
+                raise cannot_write(self.path / name, error) from error
+        self.say(report.table(tiers))
         self.say("\n".join(f"figure: {self.path / name}" for name in made))
-        return summary
+        self.lock.release()
+        return {**summary, "tiers": tiers}
 
 
 class GracefulStop:
@@ -207,8 +304,11 @@ def restore_plain_state(run: Any, saved: dict[str, Any], state_class: type, samp
     restore_task(run.task, saved["task"])
     run.state = state_class(**saved["state"])
     run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
-    if run.state.step < run.config.steps:
+    seconds = getattr(run.config, "max_seconds", None) or math.inf
+    if run.state.step < run.config.steps and run.state.seconds < seconds:
         run.state.boundary.pop("final", None)  # a finished run that is to go on measures its end again
+    if run.state.step < run.config.steps // 2:
+        run.state.boundary.pop("middle", None)  # it was that of fewer steps
 
 
 def environment() -> dict[str, Any]:
@@ -229,6 +329,16 @@ def environment() -> dict[str, Any]:
     }
 
 
+def best_step(history: list[tuple[int, float]]) -> int:
+    """The step of the best validation score, the first of equals."""
+    return max(history, key=lambda row: row[1])[0]
+
+
+def to_store(config: Any) -> dict[str, Any]:
+    """The settings as the next --resume shall find them."""
+    return {**dataclasses.asdict(config), "resume": None, "break_lock": False}
+
+
 def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -238,6 +348,85 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+# ---------------------------------------------------------------- files that are whole or not there
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write; at the end it is on the disk and has the name `path`, or all is as before.
+
+    Raises UserError where that fails, as on a full disk.
+    """
+    unfinished = path.with_name(f"{path.name}.tmp")
+    try:
+        try:
+            with unfinished.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            sync(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    except RuntimeError as error:  # torch's writer, which an error of the disk reaches as a wrong position
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise
+        raise cannot_write(path, OSError(0, "it could not be written whole, as on a full disk")) from error
+
+
+def cannot_write(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or first_line(error)
+    return UserError(f"can't write {path} ({reason}): free some space or mend the disk, then --resume {path.parent}")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_all(file: Any, data: bytes) -> None:
+    """To an unbuffered file, which may take a part at a time."""
+    while data:
+        data = data[file.write(data) :]
+
+
+class Summed:
+    """A file to write to that knows the SHA-256 of what was written."""
+
+    def __init__(self, file: Any):
+        self.file, self.sum = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sum.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def hexdigest(self) -> str:
+        return self.sum.hexdigest()
+
+
+def sum_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sums(folder: Path) -> list[str] | None:
+    """Of the states that were written last, the newest first; None where the list is lost, as of a copied file."""
+    try:
+        return read_json(folder / SUMS)
+    except (OSError, ValueError):
+        return None

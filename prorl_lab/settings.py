@@ -74,13 +74,14 @@ class Common:
     # Rules that watch the validation score.
     NEED_VALIDATION: ClassVar[frozenset[str]] = frozenset(("reset_on_stall", "reset_on_drop"))
     # What a resumed run may change: how long it goes on, what is watched, what the machine gives; not what it computes.
-    RESUMABLE: ClassVar[frozenset[str]] = frozenset(("steps", "max_seconds", "tensorboard"))
+    RESUMABLE: ClassVar[frozenset[str]] = frozenset(("steps", "max_seconds", "tensorboard", "break_lock"))
 
     model: str = "laptop"  # "laptop", or a Hugging Face name or folder
     # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer; in prorl_scale a prepared folder
     task: str | None = None
     out: str | None = None  # the run folder; default runs/<date>-mini
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
+    break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
     tensorboard: bool = False  # also write <run folder>/tensorboard
     # NAME=VALUE for the chat template, where it has such a switch: enable_thinking=false, reasoning_effort=low
     chat_template_kwargs: list[str] = dataclasses.field(default_factory=list)

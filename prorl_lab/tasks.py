@@ -1,8 +1,11 @@
 """Where problems come from and how answers are checked: the laptop tiers, Reasoning Gym, or a JSON-lines file.
 
-A problem of these is a pure function of (split, number), so the data has no state but an integer.
+A problem of these is a pure function of (split, number), so the data has no state but an integer.  There are three
+splits: "train"; "validation", on which resets may select; and "held-out", which the boundary is measured on and nothing
+is selected on.  No question is in two of them.
 """
 
+import contextlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +15,12 @@ import reasoning_gym
 
 from prorl_lab import laptop, rows
 from prorl_lab.errors import UserError
+from prorl_lab.puzzles import RENAMED, Puzzles
 from prorl_lab.scoring.extract import after_think, open_thought
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
 
-HELD_OUT = 500_000_000  # Reasoning Gym seeds item i with seed + i: the two splits lie far apart
+PURPOSES = {"validation": "validation", "held-out": "the boundary"}
+TURNED_OFF = {"validation": "--eval-every 0", "held-out": "--boundary-prompts 0"}
 ANSWER_FORMAT = "\nThink step by step, then give the final answer between <answer> and </answer> tags."
 BOXED_FORMAT = "\nLet's think step by step and output the final answer within \\boxed{}."
 
@@ -81,7 +86,10 @@ class Task(Protocol):
     stop_ids: list[int]
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
-        """Problem `number` of a split ("train" or "held-out"); of a drawn tier, or of the given one."""
+        """Problem `number` of a split; of a drawn tier, or of the given one.
+
+        No question is in two splits, nor twice in "validation" or "held-out", where IndexError is raised past the last.
+        """
         ...
 
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
@@ -100,6 +108,35 @@ def restore_task(task: Any, state: dict[str, Any]) -> None:
         task.load_state_dict(state)
 
 
+def held_out(task: Task, split: str, tier: str, count: int) -> list[Problem]:
+    """Up to `count` different problems of a tier, fewer where it has no more: none is counted twice.
+
+    split: "validation" or "held-out".  Raises UserError where there is none.
+    """
+    found: list[Problem] = []
+    with contextlib.suppress(IndexError):
+        found += (task.problem(split, number, tier) for number in range(count))
+    if not found:
+        raise UserError(
+            f"{tier!r} has too few different questions to hold one out for {PURPOSES[split]}: give more, leave it out, "
+            f"or give {TURNED_OFF[split]}"
+        )
+    return found
+
+
+def say_what_is_held_out(config: Any, task: Task) -> None:
+    """Say for each tier, before anything is trained, where fewer problems are held out than the settings ask for.
+
+    Raises UserError where there is none at all.
+    """
+    validated = list(config.eval_sets or task.tiers) if config.eval_every else []
+    wanted = [("validation", config.eval_prompts, tier) for tier in validated]
+    wanted += [("held-out", config.boundary_prompts, tier) for tier in task.tiers if config.boundary_prompts]
+    for split, count, tier in wanted:
+        if tier in task.tiers and (have := len(held_out(task, split, tier, count))) < count:
+            print(f"{tier}: {have} different problems for {PURPOSES[split]}, not {count}: it has no more", flush=True)
+
+
 def drawn(options: list, seed: int, split: str, number: int) -> Any:
     """The option of problem `number`: uniform over options, the same at each call."""
     return random.Random(f"{seed}/{split}/{number}").choice(options)
@@ -110,13 +147,11 @@ class LaptopTask:
 
     def __init__(self, seed: int, stop_ids: list[int]):
         self.seed, self.stop_ids = seed, stop_ids
-        self.datasets = {}
+        self.puzzles: dict[str, Puzzles] = {}
         for length in sorted({*laptop.TRAIN_LENGTHS, *laptop.EVAL_LENGTHS}):
-            dataset = reasoning_gym.create_dataset(
-                "word_sorting", min_words=length, max_words=length, seed=seed * 1000 + length, size=2 * HELD_OUT
-            )
-            dataset.words = laptop.WORDS  # the generator's own 2,000 words are not learned in a minute
-            self.datasets[tier_name(length)] = dataset
+            made = Puzzles("word_sorting", (seed, length), laptop_prompt, min_words=length, max_words=length)
+            made.dataset.words = laptop.WORDS  # the generator's own 2,000 words are not learned in a minute
+            self.puzzles[tier_name(length)] = made
         self.tiers = [tier_name(length) for length in laptop.EVAL_LENGTHS]
         self.train_tiers = [tier_name(length) for length in laptop.TRAIN_LENGTHS]
         self.weights: dict[str, float] | None = None
@@ -132,19 +167,16 @@ class LaptopTask:
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         tier = tier or drawn(self.train_tiers, self.seed, split, number)
-        if split == "held-out" or self.weights is None:
-            entry = self.datasets[tier][number + (HELD_OUT if split == "held-out" else 0)]
-        else:
-            entry = self._entry_of_domain(tier, number)
-        meta = entry["metadata"]
-        return Problem(tier, laptop.prompt_text(meta["transformed_words"], meta["direction"] == "ascending"), entry)
-
-    def _entry_of_domain(self, tier: str, number: int) -> dict:
-        """The generator draws the direction itself, so take the first of the problem's own 32 that has ours."""
-        domains, shares = zip(*self.weights.items(), strict=True)
-        (domain,) = random.Random(f"{self.seed}/domain/{number}").choices(domains, shares)
-        entries = (self.datasets[tier][number * 32 + i] for i in range(32))
-        return next(entry for entry in entries if entry["metadata"]["direction"] == domain)
+        puzzles = self.puzzles[tier]
+        if split != "train":
+            entry = puzzles.held_out(split, number)
+        elif self.weights is None:
+            entry = puzzles.train(number)
+        else:  # the generator draws the direction itself, so take the first of the problem's own draws that has ours
+            domains, shares = zip(*self.weights.items(), strict=True)
+            (domain,) = random.Random(f"{self.seed}/domain/{number}").choices(domains, shares)
+            entry = puzzles.train(number, lambda entry: entry["metadata"]["direction"] == domain)
+        return Problem(tier, laptop_prompt(entry), entry)
 
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         # This scorer splits and compares strings; it never evaluates text, so it may run in our own process.
@@ -155,7 +187,12 @@ class LaptopTask:
         words after it, and a policy finds that out within a hundred steps."""
         if len(words) != problem.entry["metadata"]["num_words"]:
             return 0.0
-        return self.datasets[problem.tier].score_answer(", ".join(words), problem.entry)
+        return self.puzzles[problem.tier].dataset.score_answer(", ".join(words), problem.entry)
+
+
+def laptop_prompt(entry: dict[str, Any]) -> str:
+    meta = entry["metadata"]
+    return laptop.prompt_text(meta["transformed_words"], meta["direction"] == "ascending")
 
 
 def tier_name(length: int) -> str:
@@ -171,7 +208,7 @@ class GymTask:
     def __init__(self, names: list[str], seed: int, stop_ids: list[int], verifier: Verifier | None):
         known = reasoning_gym.factory.DATASETS
         for name in names:
-            if name not in known:
+            if RENAMED.get(name, name) not in known:
                 close = ", ".join(n for n in sorted(known) if n[:4] == name[:4]) or "see the Reasoning Gym gallery"
                 raise UserError(
                     f"unknown task {name!r}: give --task Reasoning Gym names, a .jsonl file or `laptop` ({close})"
@@ -182,34 +219,62 @@ class GymTask:
                     "not have: choose another task, or torchrun -m prorl_scale.train"
                 )
         self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, names
-        self.datasets = {name: reasoning_gym.create_dataset(name, seed=seed, size=2 * HELD_OUT) for name in names}
+        self.puzzles = {name: Puzzles(name, seed) for name in names}
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         tier = tier or drawn(self.tiers, self.seed, split, number)
-        entry = self.datasets[tier][number + (HELD_OUT if split == "held-out" else 0)]
+        puzzles = self.puzzles[tier]
+        entry = puzzles.train(number) if split == "train" else puzzles.held_out(split, number)
         return Problem(tier, entry["question"] + ANSWER_FORMAT, entry)
 
     def item(self, problem: Problem, text: str) -> tuple[str, str, dict]:
-        return "puzzle", text, {"task": problem.tier, "item": problem.entry}
+        return "puzzle", text, {"task": RENAMED.get(problem.tier, problem.tier), "item": problem.entry}
 
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         return self.verifier.score([self.item(*answer) for answer in answers])
 
 
 class JsonLinesTask:
-    """A file of {"question": ..., "answer": ...} lines, checked with math-verify; the last tenth is held out."""
+    """A file of {"question": ..., "answer": ...} lines, checked with math-verify.
+
+    A tenth is held out, and half as many more are for validation; of a small file up to 32 and 16, which may be half of
+    it, because a band over a handful of problems tells nothing.  A question that stands there twice counts once.
+    """
 
     def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None):
         self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, [path.stem]
-        found = read_questions(path)
+        read = read_questions(path)
+        found = list({" ".join(row["question"].split()).casefold(): row for row in reversed(read)}.values())[::-1]
+        if len(found) < len(read):
+            print(f"{path}: {len(read) - len(found)} rows ask what an earlier one asks, and are left out", flush=True)
+        if len(found) < 3:
+            raise UserError(
+                f"{path} holds {len(found)} different questions: at least 3 are needed, to train on, to validate on "
+                "and to hold out"
+            )
         random.Random(seed).shuffle(found)
-        held_out = max(1, len(found) // 10)
-        self.rows = {"train": found[:-held_out], "held-out": found[-held_out:]}
+        held_out = max(1, len(found) // 10, min(32, len(found) // 3))
+        validation = max(1, held_out // 2)
+        self.rows = {
+            "train": found[: -held_out - validation],
+            "validation": found[-held_out - validation : -held_out],
+            "held-out": found[-held_out:],
+        }
+        self._order: tuple[int, list[int]] = (-1, [])  # (epoch, order of its rows)
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
+        """Every row of "train" comes once an epoch, each time in another order and so in other company."""
         rows = self.rows[split]
-        row = rows[number % len(rows)]
+        row = rows[self._place(number) if split == "train" else number]
         return Problem(self.tiers[0], row["question"] + BOXED_FORMAT, row)
+
+    def _place(self, number: int) -> int:
+        epoch, place = divmod(number, len(self.rows["train"]))
+        if self._order[0] != epoch:
+            order = list(range(len(self.rows["train"])))
+            random.Random(f"{self.seed}/order/{epoch}").shuffle(order)
+            self._order = epoch, order
+        return self._order[1][place]
 
     def item(self, problem: Problem, text: str) -> tuple[str, str, dict]:
         return "math", text, {"answer": problem.entry["answer"]}
@@ -243,7 +308,16 @@ def read_questions(path: Path) -> list[dict[str, str]]:
 
 
 def load_task(config: Any, stop_ids: list[int], sandboxed: bool = False) -> Task:
-    """The task that --task names.  sandboxed: its `item`s are scored elsewhere, and `score` is not called."""
+    """The task that --task names.  sandboxed: its `item`s are scored elsewhere, and `score` is not called.
+
+    Says where a tier has fewer problems to hold out than asked for.  Raises UserError for a task that can't be had.
+    """
+    task = _named_task(config, stop_ids, sandboxed)
+    say_what_is_held_out(config, task)
+    return task
+
+
+def _named_task(config: Any, stop_ids: list[int], sandboxed: bool) -> Task:
     if config.task == "laptop":
         return LaptopTask(config.seed, stop_ids)
     if Path(config.task).is_dir():

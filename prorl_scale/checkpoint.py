@@ -4,26 +4,38 @@ import functools
 import io
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from prorl_lab.errors import UserError, first_line
-from prorl_lab.run_folder import RunFolder, plain_state, restore_plain_state
+from prorl_lab.run_folder import (
+    RunFolder,
+    plain_state,
+    read_json,
+    replacing,
+    restore_plain_state,
+    sum_of,
+    sync,
+    write_json,
+)
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
+
+MANIFEST = "manifest.json"  # SHA-256 of each file of a checkpoint
 
 
 class Folder(RunFolder):
     """A run folder that rank 0 writes, with a sharded checkpoint in `checkpoints/step-N` in place of `state.pt`.
 
     `step-N.tmp` is being written, or its run was killed then; `step-N.old` was about to be replaced by a later save of
-    the same step.
+    the same step; `step-N.damaged` was found not to be as it was written.
     """
 
     def __init__(self, config: Any):
@@ -31,8 +43,8 @@ class Folder(RunFolder):
         self.path, self.keep = Path(config.resume or config.out), config.keep_checkpoints
         self.metrics_path = Path(os.devnull) if distributed.rank() else self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
-        if config.resume:
-            distributed.on_main(self._newest)  # found out now, not after the models were loaded
+        self.rows, self.last_save = 0, None
+        self.saved = distributed.on_main(lambda: bool(self._finished()))
         self.in_background = config.async_save
         self.group = distributed.background_group(config.timeout_minutes)
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="save")
@@ -44,15 +56,13 @@ class Folder(RunFolder):
             self.finish_saving()
         elif kind is not KeyboardInterrupt and (reason := self._outcome()):  # alone: the others may be gone
             self.say(f"the last checkpoint was not saved ({reason})")
-        super().__exit__(kind, *rest)
+        self.file.close()
+        if self.board:
+            self.board.close()
 
-    def _append(self, row: dict) -> None:
-        try:
-            super()._append(row)
-        except OSError as error:
-            raise UserError(
-                f"can't write to {self.metrics_path} ({error.strerror}): free some space, then --resume {self.path}"
-            ) from error
+    def sync_log(self) -> None:
+        if distributed.rank() == 0:  # the others' is a device
+            super().sync_log()
 
     def save(self, run: Any, wait: bool = False) -> None:
         """Save the run as it is now.  Training may go on at once: what is written is a copy.
@@ -61,6 +71,8 @@ class Folder(RunFolder):
         the one before it failed.
         """
         self.finish_saving()
+        if self.is_saved(run):
+            return
         self.event("checkpoint", step=run.state.step)
         name = f"step-{run.state.step:06d}"
         unfinished = self.checkpoints / f"{name}.tmp"
@@ -79,6 +91,7 @@ class Folder(RunFolder):
             write = dcp.async_save(_tensors(run), **where).result  # returns when the copy is made
         else:
             write = functools.partial(dcp.save, _tensors(run), **where)
+        self.last_save = self.rows, run.state.step
         scores = {f"step-{step:06d}": value for step, value in run.state.history}
         self.pending = self.thread.submit(self._complete, name, write, plain, scores)
         if wait or not self.in_background:
@@ -96,7 +109,7 @@ class Folder(RunFolder):
         try:
             if pending:
                 pending.result()
-        except (CheckpointException, OSError) as error:
+        except (CheckpointException, OSError, UserError) as error:
             return _reason(error)
         return None
 
@@ -106,7 +119,7 @@ class Folder(RunFolder):
     def _plain(self, run: Any) -> bytes:
         """What is not a sharded tensor, from every rank, serialized now because the run goes on changing it."""
         generators = distributed.exchange(run.generator.get_state())
-        plain = {**plain_state(run), "generators": generators, "metrics": self.metrics_path.stat().st_size}
+        plain = {**plain_state(run), "generators": generators, "rows": self.rows}
         buffer = io.BytesIO()
         torch.save(plain, buffer)
         return buffer.getvalue()
@@ -114,17 +127,22 @@ class Folder(RunFolder):
     def _complete(self, name: str, write: Callable[[], Any], plain: bytes, scores: dict[str, float]) -> None:
         """In the background: let all ranks write their shards; then rank 0 adds the rest and gives it its name."""
         write()
+        unfinished, whole, replaced = (self.checkpoints / f"{name}{suffix}" for suffix in (".tmp", "", ".old"))
+        ours = sums_of(unfinished.glob(f"__{distributed.rank()}_*"))  # each rank those of what it wrote
+        everyone: list = [None] * distributed.world()
+        dist.all_gather_object(everyone, ours, group=self.group)
         if distributed.rank():
             return
-        unfinished, whole, replaced = (self.checkpoints / f"{name}{suffix}" for suffix in (".tmp", "", ".old"))
-        with (unfinished / "plain.pt").open("wb") as file:
+        with replacing(unfinished / "plain.pt") as file:
             file.write(plain)
-            file.flush()
-            os.fsync(file.fileno())
+        rest = sums_of([unfinished / "plain.pt", unfinished / ".metadata"])
+        write_json(unfinished / MANIFEST, {key: value for sums in (*everyone, rest) for key, value in sums.items()})
+        self.sync_log()
         if whole.exists():
             shutil.rmtree(replaced, ignore_errors=True)
             whole.rename(replaced)
         unfinished.rename(whole)  # only a whole checkpoint ever has this name
+        sync(self.checkpoints)
         shutil.rmtree(replaced, ignore_errors=True)
         self._prune(scores)
 
@@ -138,17 +156,17 @@ class Folder(RunFolder):
 
     def _finished(self) -> list[Path]:
         """Whole checkpoints, the oldest first; of one step, the replaced before the one in its place."""
-        whole = (path for path in self.checkpoints.glob("step-*") if path.suffix != ".tmp")
+        whole = (path for path in self.checkpoints.glob("step-*") if path.suffix in ("", ".old"))
         return sorted(whole, key=lambda path: (path.stem, path.suffix == ""))
 
     def restore(self, run: Any, state_class: type, sample_class: type) -> None:
-        """The inverse of `save`, from the newest whole checkpoint; drops what was logged after it.
+        """The inverse of `save`, from the newest checkpoint that is as it was written; drops what was logged after it.
 
         On as many ranks as saved it, the run goes on bit for bit.  On another number the weights and the data do, but
         the sampler's random numbers are new: they belong to a rank.
         """
         self.finish_saving()
-        path = distributed.on_main(self._newest)
+        path = self._newest()
         tensors = _tensors(run, _optimizer_keys(path))
         try:
             dcp.load(tensors, checkpoint_id=path)
@@ -165,24 +183,59 @@ class Folder(RunFolder):
         if len(plain["generators"]) == distributed.world():
             run.generator.set_state(plain["generators"][distributed.rank()])
         restore_plain_state(run, plain, state_class, sample_class)
-        distributed.on_main(lambda: os.truncate(self.metrics_path, plain["metrics"]))
+        distributed.on_main(lambda: self._rewind_metrics(plain["rows"]))
+        self.rows = plain["rows"] if distributed.rank() else self.rows
+        self.last_save = plain["rows"], run.state.step
 
     def load_best(self, run: Any, step: int) -> None:
         """Give the reference the policy's weights of the best validation: the loop saves then, `_prune` keeps them."""
         self.finish_saving()  # it may be the save under way
         weights = {f"policy/{key}": value for key, value in run.reference.state_dict().items()}
-        dcp.load(weights, checkpoint_id=self.checkpoints / f"step-{step:06d}")
+        path = self.checkpoints / f"step-{step:06d}"
+        try:
+            dcp.load(weights, checkpoint_id=path)
+        except (CheckpointException, OSError, RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"can't read {path} ({_reason(error)}), which --reset-to best needs: put it back, or start a new run "
+                "with --reset-to policy"
+            ) from error
 
     def note_stop(self, reason: str | None) -> None:
         """Leave, or take away, the word that this run ended by its own rules, so that no script starts it again."""
         note = self.path / "stopped"
-        distributed.on_main(lambda: note.write_text(reason + "\n") if reason else note.unlink(missing_ok=True))
+
+        def change() -> None:
+            if reason:
+                with replacing(note) as file:
+                    file.write(f"{reason}\n".encode())
+            else:
+                note.unlink(missing_ok=True)
+
+        distributed.on_main(change)
 
     def _newest(self) -> Path:
-        finished = self._finished()
-        if not finished:
-            raise UserError(f"{self.path} was never saved (no checkpoints/step-*): start again with a new --out")
-        return finished[-1]
+        """The newest checkpoint that is whole.  One that is not is set aside, so that no other is deleted for it."""
+        for path in reversed(distributed.on_main(self._finished)):
+            faults = [fault for fault in distributed.exchange(self._fault(path)) if fault]
+            if not faults:
+                return path
+            aside = path.with_name(f"{path.name}.damaged")
+            self.say(f"{path} is damaged ({faults[0]}): set aside as {aside.name}, and going on from the one before it")
+            distributed.on_main(lambda path=path, aside=aside: _set_aside(path, aside))
+        raise UserError(f"no checkpoint in {self.path} is whole: start again with a new --out, or put a copy back")
+
+    def _fault(self, path: Path) -> str | None:
+        """What is wrong with this rank's share of a checkpoint's files."""
+        try:
+            sums = sorted(read_json(path / MANIFEST).items())
+            for name, expected in sums[distributed.rank() :: distributed.world()]:
+                if not (path / name).exists():
+                    return f"{name} is missing"
+                if sum_of(path / name) != expected:
+                    return f"{name} is not as it was written"
+        except (OSError, ValueError, AttributeError) as error:
+            return f"{MANIFEST} can't be read: {_reason(error)}"
+        return None
 
     def export_sharded(self, policy: Any, tokenizer: Any, name: str) -> None:
         """`export`, gathered from all ranks a tensor at a time; opens in transformers and in vLLM."""
@@ -190,6 +243,15 @@ class Folder(RunFolder):
         weights = {key: value.cpu() for key, value in full_weights(policy, torch.float32) if main}
         how = {"state_dict": weights, "save_original_format": False}  # `full_weights` has turned them back already
         distributed.on_main(lambda: self.export(policy.model, tokenizer, name, **how))
+
+
+def sums_of(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: sum_of(path) for path in sorted(paths)}
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
 
 
 def _reason(error: BaseException) -> str:

@@ -2,13 +2,16 @@
 
 import atexit
 import contextlib
+import ctypes
 import datetime
 import io
 import os
 import pickle
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -30,6 +33,33 @@ def world() -> int:
 def device(kind: str) -> torch.device:
     """The device of this process: "cpu", or the GPU that torchrun's LOCAL_RANK names."""
     return torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
+
+
+PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that the kernel sends to a process when its parent ends
+
+
+def end_with_parent() -> None:
+    """A worker of torchrun is killed when its agent is gone, by the kernel, whatever it does at that moment.
+
+    torchrun starts each worker in a session of its own, so a SIGKILL to the agent (of a person, or for want of memory)
+    leaves the workers training, unseen, in a folder into which the operator then resumes.  SIGKILL is safe: every file
+    is whole or absent at every moment.  An agent that died before this call is told by the parent being process 1,
+    unless that is the agent itself, as in a container.  Linux alone; elsewhere nothing happens.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent or (parent == 1 and not _starts_workers(1)):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _starts_workers(pid: int) -> bool:
+    """Might this process be torchrun's agent?  It runs in Python."""
+    try:
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def start(kind: str, timeout_minutes: float) -> None:
@@ -85,6 +115,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
     the process ("terminate called without an active exception") after all its work was done.  After an error there may
     also be threads that still wait for a process that is gone.
     """
+    end_with_parent()
     try:
         code = main()
         if code == 0:

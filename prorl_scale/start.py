@@ -13,6 +13,7 @@ import prorl_mini
 from prorl_lab import models, probe, settings
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import read_json, write_json
+from prorl_lab.seeds import derived
 from prorl_scale import distributed, policy, tasks
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config, longest_answer, recipe_of, stages_of
@@ -30,7 +31,7 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
     for stage in stages:
         stage.check()
     folder = Folder(config)
-    if config.resume:
+    if folder.saved:
         distributed.on_main(lambda: check_recipe(recipe, config, folder))
     torch.set_num_threads(config.threads)
 
@@ -41,12 +42,14 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
         )
     scorer, reference = policy.shard_pair(parts.model, config)
     adam = torch.optim.AdamW(scorer.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    generator = torch.Generator(distributed.device(config.device)).manual_seed(config.seed + 1000 * distributed.rank())
+    generator = torch.Generator(distributed.device(config.device)).manual_seed(
+        derived("rollout", config.seed, distributed.rank())
+    )
     run = run_class(
         config, scorer, reference, adam, parts.tokenizer, parts.task, generator, folder,
         recipe=recipe, stages=stages, pool=parts.pool,
     )  # fmt: skip
-    if config.resume:
+    if folder.saved:
         folder.note_stop(None)
         folder.restore(run, type(run.state), sample_class)
     run.enter_stage()
@@ -56,7 +59,7 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
     context = config.max_prompt_tokens + longest_answer(stages)
     run.canary = Canary(rows, config.canary_tolerance, probe.last_border(run.policy.config), context)
     run.engine = distributed.on_all(lambda: Engine(str(folder.path / "base"), run.config, run.task.stop_ids, context))
-    if config.resume:  # now that they are known to work
+    if folder.saved:  # now that they are known to work
         distributed.on_main(lambda: folder.keep_settings(config))
     return run
 
@@ -86,7 +89,7 @@ def open_parts(config: Config, recipe: Recipe, stages: list[Config], folder: Fol
         first.append(parts)
 
     base = str(folder.path / "base")
-    if not config.resume:
+    if not folder.saved:
         distributed.on_main(begin)
     return distributed.on_all(lambda: first[0] if first else open_here(config, base, recipe, stages))
 

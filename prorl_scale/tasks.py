@@ -17,9 +17,11 @@ def load_task(config: Any, stop_ids: list[int], tokenizer: Any) -> tasks.Task:
     """The task that --task names; a folder is one that `python -m prorl_scale.data prepare` wrote."""
     if Path(config.task).is_dir():
         limit = config.max_prompt_tokens or math.inf
-        return MixtureTask(
+        task = MixtureTask(
             Path(config.task), config.seed, stop_ids, lambda prompt: len(prompt_ids(tokenizer, prompt)) <= limit
         )
+        tasks.say_what_is_held_out(config, task)
+        return task
     if "/" in config.task and not Path(config.task).exists():
         raise UserError(
             f"there is nothing at {config.task}: write a mixture there with python -m prorl_scale.data prepare --out "
@@ -44,19 +46,25 @@ class MixtureTask:
             from prorl_scale.data import Mixture
 
             splits = ("train", "validation")
-            self.train, self.held_out = (Mixture(folder, seed, split=split, keep=fits) for split in splits)
+            self.train, self.held = (Mixture(folder, seed, split=split, keep=fits) for split in splits)
         except (ImportError, OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{folder} does not open as prepared data ({error}): write it with python -m prorl_scale.data prepare, "
                 "after pip install -r requirements-rewards.txt"
             ) from error
         self.stop_ids = stop_ids
-        self.tiers = sorted(self.held_out.rows)  # of whatever weight: what is not trained on may be forgotten
+        self.tiers = sorted(self.held.rows)  # of whatever weight: what is not trained on may be forgotten
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
-        """The next training problem, whose number must be its turn, or held-out problem `number` of a domain."""
-        if split == "held-out":
-            return self._problem(self.held_out.row(tier, number))
+        """The next training problem, whose number must be its turn, or a problem of a domain's validation file.
+
+        Of that every other row is for "validation" and the rest "held-out".  Raises IndexError past the last.
+        """
+        if split != "train":
+            place = 2 * number + (split == "validation")
+            if place >= len(self.held.rows[tier]):
+                raise IndexError(f"{tier} has {len(self.held.rows[tier])} rows in its validation file")
+            return self._problem(self.held.row(tier, place))
         if number != self.train.position:
             raise ValueError(f"problem {number} of a mixture that has drawn {self.train.position}")
         return self._problem(self.train.take(1)[0])

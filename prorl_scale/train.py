@@ -414,7 +414,7 @@ def loop(run: Run, stop: GracefulStop) -> None:
     """Train until the steps or the seconds are used up; the order of things is that of `prorl_mini.train`."""
     state, folder = run.state, run.folder
     push(run)  # also proves at the start that vLLM and the trainer agree about this model
-    if state.step == 0:
+    if not folder.saved:
         measure_boundary(run, "base")
         if run.config.eval_every:
             run.validate()

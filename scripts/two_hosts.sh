@@ -9,7 +9,7 @@ set -euo pipefail
 [ $# -ge 3 ] || { echo "usage: scripts/two_hosts.sh HOST RUN_FOLDER --recipe NAME [--field value ...]" >&2; exit 2; }
 HOST=$1 RUN=$2
 shift 2
-if compgen -G "$RUN/checkpoints/step-*[0-9d]" >/dev/null; then ARGS=(--resume "$RUN" ${RESUME_ARGS:-}); else ARGS=("$@" --out "$RUN"); fi
+if [ -e "$RUN/config.json" ] || compgen -G "$RUN/checkpoints/step-*[0-9d]" >/dev/null; then ARGS=(--resume "$RUN" ${RESUME_ARGS:-}); else ARGS=("$@" --out "$RUN"); fi
 exec .venv/bin/torchrun --nnodes 2 --nproc-per-node "${GPUS:-8}" --max-restarts 0 \
     --rdzv-backend c10d --rdzv-endpoint "$HOST:${PORT:-29500}" --rdzv-id "$(basename "$RUN")" \
     -m prorl_scale.train "${ARGS[@]}"

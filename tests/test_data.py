@@ -184,10 +184,10 @@ def test_puzzle_splits_differ_and_repeat() -> None:
 
 
 def test_items_that_json_has_no_word_for_are_prepared() -> None:
-    """Item 3 of this seed has a Fraction among the variables of its question."""
-    rows = list(sources.puzzles("gsm_symbolic", "train", 4, seed=500))
-    assert rows[3].reference["item"]["metadata"]["variables"]["serving_fraction"] == "6"
-    assert verify("puzzle", f"<answer>{rows[3].reference['item']['answer']}</answer>", rows[3].reference).score == 1.0
+    """Item 33 of this seed has a Fraction among the variables of its question."""
+    last = list(sources.puzzles("gsm_symbolic", "train", 34, seed=0))[-1]
+    assert last.reference["item"]["metadata"]["variables"]["initial_fraction"] == "1/3"
+    assert verify("puzzle", f"<answer>{last.reference['item']['answer']}</answer>", last.reference).score == 1.0
 
 
 @pytest.mark.parametrize(

@@ -374,7 +374,7 @@ def test_real_human_eval_and_ifeval() -> None:
 
 def test_puzzles_are_those_that_training_holds_out() -> None:
     made, _ = sets.prompts(SETS["leg_counting"], None, None, 3)
-    held_out = [row.prompt[-1]["content"] for row in sets.sources.puzzles("leg_counting", "validation", 3, 0)]
+    held_out = [row.prompt[-1]["content"] for row in sets.sources.puzzles("leg_counting", "held-out", 3, 0)]
     assert [prompt.prompt for prompt in made] == held_out
     for size in (5, 20):
         (graph,), _ = sets.prompts(SETS[f"graph_color_{size}"], None, None, 1)

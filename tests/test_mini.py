@@ -236,7 +236,7 @@ def test_validation_weighs_its_sets(make_run, monkeypatch):
     run = make_run(eval_every=1)
     run.config.eval_sets, asked = {"a": 3.0, "b": 1.0}, []
 
-    def evaluate(run, prompts, answers, seed, tiers):
+    def evaluate(run, split, prompts, answers, tiers):
         asked.extend(tiers)
         return {"a": np.array([[True, False], [True, False]]), "b": np.array([[True, True]])}
 

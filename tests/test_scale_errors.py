@@ -10,7 +10,7 @@ import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from prorl_lab import laptop
-from tests.launch import QUICK, fails, run, saved, steps
+from tests.launch import QUICK, fails, rows, run, saved, steps
 from tests.test_run import assert_equal
 
 
@@ -75,11 +75,29 @@ def test_checkpoint_of_another_model(finished, tmp_path):
     assert "resume it with the model it was made from" in line
 
 
-def test_run_that_was_never_saved(finished, tmp_path):
+def test_run_that_was_never_saved_begins_from_the_start(finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "run")
     for checkpoint in (out / "checkpoints").iterdir():
         checkpoint.rename(checkpoint.with_suffix(".tmp"))  # killed in the first save
-    assert "was never saved" in fails("stand-in", "--resume", out)
+    code, _, err = run("stand-in", "--resume", out, processes=1)
+    assert code == 0, err[-5000:]
+    assert rows(out) == rows(finished)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.9, 1.0])
+def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(finished, tmp_path, place):
+    """A file cut at some byte, or of its length and not as it was written."""
+    out = shutil.copytree(finished, tmp_path / "run")
+    newest = out / "checkpoints/step-000001"
+    victim = sorted(path for path in newest.iterdir() if path.name != "manifest.json")[int(place * 2)]
+    data = victim.read_bytes()
+    victim.write_bytes(data[: int(place * len(data))] if place < 1 else data[:-1] + bytes([data[-1] ^ 1]))
+    code, said, err = run("stand-in", "--resume", out, processes=1)
+    assert code == 0, err[-5000:]
+    (line,) = [line for line in said.splitlines() if "is damaged" in line]
+    assert "going on from the one before it" in line
+    assert rows(out) == rows(finished)
+    assert "step-000001.damaged" in saved(out)
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_script_starts_what_the_command_line_understands(cluster, script, first)
     assert torchrun[:4] == ["--nnodes", {"s": "4", "t": "2"}[script[0]], "--nproc-per-node", "8"]
     assert torchrun[torchrun.index("--rdzv-endpoint") + 1] == "node-1:29500"
     (cluster / "runs/a run/checkpoints/step-000010").mkdir(parents=True)
-    assert call(cluster, script, *first, "--recipe", "laptop")[1][1][1] == ["--resume", "runs/a run"]
+    assert call(cluster, script, *first, "--recipe", "laptop")[1][1][1][:2] == ["--resume", "runs/a run"]
 
 
 def test_slurm_script_goes_on_from_a_checkpoint_and_gives_up_without_a_new_one(cluster):

@@ -144,9 +144,9 @@ def test_questions_file_is_split_and_read(tmp_path, verifier):
     path = tmp_path / "sums.jsonl"
     path.write_text("\n".join(json.dumps({"question": f"{i}+1?", "answer": i + 1}) for i in range(20)) + "\n\n")
     task = tasks.JsonLinesTask(path, 0, [1], verifier)
-    assert (len(task.rows["train"]), len(task.rows["held-out"])) == (18, 2)
+    assert {split: len(rows) for split, rows in task.rows.items()} == {"train": 11, "validation": 3, "held-out": 6}
     problem = task.problem("train", 25)
-    assert problem == task.problem("train", 25 - 18)
+    assert problem == tasks.JsonLinesTask(path, 0, [1], verifier).problem("train", 25)
     assert task.score([(problem, rf"\boxed{{{problem.entry['answer']}}}")]) == [1.0]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from prorl_lab import rows
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.puzzles import Puzzles
 from prorl_lab.scoring.extract import after_think, last_boxed
 
 from . import files, judge
@@ -30,12 +31,10 @@ METHOD = ", as the method {name} of a class Solution, which is called and return
 TAGGED = "Think step by step, then give the final answer between <answer> and </answer> tags."
 
 TASKS = (Path(__file__).parent / "puzzle_tasks.txt").read_text(encoding="utf-8").split()  # the paper's 96
-RENAMED = {"palindrome": "palindrome_generation"}
 # SCP-116K changed its columns.  The first release's card names `matched_solution` and answers of o1-mini and QwQ with a
 # verdict each; a set derived from a later one has `extract_solution` and `r1_response`.
 SOLUTION_COLUMNS = ("matched_solution", "extracted_solution", "extract_solution")
 RESPONSE_COLUMNS = ("r1_response", "r1_solution", "qwq_solution", "o1_solution")  # the paper's filter read R1's
-VALIDATION_SEEDS = 500_000_000  # Reasoning Gym makes item i from seed + i, so the two splits must lie far apart
 DISAGREES = "answer disagrees with the solution"
 
 
@@ -433,16 +432,19 @@ def _fraction(value: Any) -> str:
 
 
 def puzzles(task: str, split: str, count: int, seed: int, **options: Any) -> Iterator[Row]:
-    """Rows of one Reasoning Gym task, made here; the same at each call (except codeio, which draws as it likes).
+    """Up to `count` rows of one Reasoning Gym task, made here; the same at each call.
 
+    split: "train"; "validation", or "held-out", which `prorl_scale.evaluate` asks; no question is in two of them, of
+    whatever seeds, nor twice in the last two, which a task may have fewer than `count` questions for.
     options: of the task's generator, where they are to differ from its defaults.
     """
-    import reasoning_gym
-
-    first = seed * 1_000_000 + (VALIDATION_SEEDS if split == "validation" else 0)
-    made = reasoning_gym.create_dataset(RENAMED.get(task, task), seed=first, size=count, **options)
+    made = Puzzles(task, seed, **options)
     for number in range(count):
-        item = json.loads(json.dumps(made[number], default=_fraction))
+        try:
+            entry = made.train(number) if split == "train" else made.held_out(split, number)
+        except IndexError:
+            return
+        item = json.loads(json.dumps(entry, default=_fraction))
         name = f"puzzle-{task}-{split}-{number:05d}"
         reference = {"task": task, "item": item}
         prompt = [{"role": "user", "content": ask("puzzle", item["question"], reference)}]

@@ -36,6 +36,7 @@ import tyro
 from transformers.utils.logging import disable_progress_bar
 
 from prorl_lab.errors import UserError
+from prorl_scale.distributed import end_with_parent
 from prorl_scale.evaluate import sets
 from prorl_scale.evaluate.run import Config, evaluate, rank
 from prorl_scale.evaluate.table import table
@@ -83,4 +84,5 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.exit(main())

@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from prorl_lab import models, scoring, tasks
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.lock import FolderLock
 from prorl_lab.run_folder import environment, read_json, write_json
 from prorl_scale.evaluate import sampler, sets, store
 from prorl_scale.evaluate.sets import Prompt
@@ -52,6 +53,7 @@ class Config:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     gpu_memory: float = 0.9  # share of a GPU's memory that vLLM may take
     workers: int | None = None  # of the verifiers; by default one per CPU
+    break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
     unsafe_verifiers: bool = False  # score without a sandbox: model programs then run with your rights
 
 
@@ -348,6 +350,19 @@ class Scorer:
 def evaluate(config: Config) -> Path:
     """Answer and score everything that is not yet on the disk -> the folder.  Raises UserError on bad input."""
     sampler.take_gpu()
+    resolve(config)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't write to {config.out} ({error.strerror}): choose another --out") from error
+    lock = FolderLock(config.out, config.break_lock, f"lock-{rank()}" if rank() else "lock")
+    try:
+        return _evaluate(config)
+    finally:
+        lock.release()
+
+
+def _evaluate(config: Config) -> Path:
     job = prepare(config)
     todo = {model.name: share(job, model.name) for model in job.models}
     answers = sum(len(prompts) * config.n for chunks in todo.values() for _, _, prompts in chunks)

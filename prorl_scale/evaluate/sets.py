@@ -25,6 +25,7 @@ from typing import Any
 
 from prorl_lab import rows, tasks
 from prorl_lab.errors import UserError
+from prorl_lab.puzzles import RENAMED
 from prorl_scale.data import files, judge, sources
 from prorl_scale.data.sources import TASKS, Dropped, Source
 
@@ -248,10 +249,10 @@ def _pickled_text(data: bytes) -> str:
 
 
 def _puzzles(task: str, size: int | None, limit: int | None) -> Iterator[Made]:
-    """Held-out items of a task: those that training validates on and never trains on.  size: vertices of a graph."""
+    """Held-out items of a task, which no run and no `prepare` trains or validates on.  size: vertices of a graph."""
     options = {} if size is None else {"min_num_vertices": size, "max_num_vertices": size}
     count = min(HELD_OUT_PUZZLES, limit or HELD_OUT_PUZZLES)
-    for number, row in enumerate(sources.puzzles(task, "validation", count, 0, **options)):
+    for number, row in enumerate(sources.puzzles(task, "held-out", count, 0, **options)):
         tier = None if size is None else f"{size} vertices"
         yield f"{number:04d}", tier, row.prompt[-1]["content"], row.reference
 
@@ -360,7 +361,7 @@ def category(task: str) -> str:
     """Reasoning Gym's category of a task, as the paper's Table 5 has them: the package that it lives in."""
     from reasoning_gym.factory import DATASETS
 
-    return DATASETS[sources.RENAMED.get(task, task)][0].__module__.split(".")[1]
+    return DATASETS[RENAMED.get(task, task)][0].__module__.split(".")[1]
 
 
 SETS: dict[str, EvalSet] = {made.name: made for made in (*_of_files(), *_made_here())}

@@ -1,0 +1,130 @@
+"""Reasoning Gym's problems, each with a seed of its own, and divided by what they ask.
+
+Reasoning Gym 0.1.25 makes item i of a data set from `Random(seed + i)`, so item i of a seed is item i - 1 of the next,
+and two runs with neighbouring seeds see the same problems.  Here the seed of every single problem is a hash of its
+task, the run's seed and its number, set on one data set per task.
+
+Which split a problem belongs to follows from its text alone.  Whatever the seed and whichever program draws it (mini,
+`prepare`, `evaluate`), a question that is held out is held out everywhere, also of a task that has ninety in all.
+"""
+
+import contextlib
+import hashlib
+import io
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import reasoning_gym
+
+from prorl_lab.errors import UserError
+from prorl_lab.seeds import derived
+
+SIZE = 500  # of a data set, the library's default: where it draws the kind of item i at construction, so many kinds
+REBUILT = {"acre": 5}  # makes all its items at construction; of 5, three, one and one are of its three kinds
+GLOBAL = {"codeio", "pool_matrix", "bf"}  # draw from the global generators, or print
+NARROW = {"pool_matrix"}  # hands the seed to numpy's old generator, which takes 32 bits
+RENAMED = {"palindrome": "palindrome_generation"}  # the paper's name of a task, and the library's
+TRIES = 100  # draws for one training problem; half of all questions are for training
+SEARCH = 400  # draws without a new question after which a task is taken to have no more of them
+
+
+def split_of(question: str) -> str:
+    """ "train", "validation" or "held-out" (a half, a quarter and a quarter of all questions), by the text alone.
+
+    Case and layout do not count.
+
+    >>> split_of("How many legs?") == split_of("how  many\\nlegs? ")
+    True
+    """
+    digest = hashlib.sha256(" ".join(question.split()).casefold().encode()).digest()
+    return ("train", "train", "validation", "held-out")[digest[0] % 4]
+
+
+@contextlib.contextmanager
+def _quiet_and_seeded(seed: int) -> Iterator[None]:
+    """What a task of `GLOBAL` draws from, and prints, is its own inside, and as it was before afterwards."""
+    ours, numpys = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(numpys)
+
+
+class Puzzles:
+    """The problems of one task, each a pure function of (seed, split, number).
+
+    task: a name of Reasoning Gym or of the paper.  question: what an entry asks, as text.  options: of the generator.
+    """
+
+    def __init__(
+        self, task: str, seed: object, question: Callable[[dict], str] = lambda entry: entry["question"], **options: Any
+    ):
+        self.task, self.seed, self.question, self.options = RENAMED.get(task, task), seed, question, options
+        self.dataset = self._create(0)
+        self._held: dict[str, list[dict]] = {}
+        self._drawn: dict[str, int] = {}  # how many draws were made for that list
+
+    def _alone(self, seed: int) -> Any:
+        return _quiet_and_seeded(seed) if self.task in GLOBAL else contextlib.nullcontext()
+
+    def _create(self, seed: int) -> Any:
+        with self._alone(seed):
+            size = REBUILT.get(self.task, SIZE)
+            return reasoning_gym.create_dataset(self.task, seed=seed, size=size, **self.options)
+
+    def draw(self, *names: object) -> dict[str, Any]:
+        """The entry that these names fix, of whatever split."""
+        seed = derived(self.task, self.seed, *names)
+        size = REBUILT.get(self.task, SIZE)
+        place = seed % size
+        if self.task in REBUILT:
+            self.dataset = self._create(seed)
+        own = (seed % 2**32 if self.task in NARROW else seed) // size * size  # item i adds i to it
+        with self._alone(seed):
+            # survo reads the seed from the settings; word_ladder shrinks the data set where a pair has no path.
+            self.dataset.seed = self.dataset.config.seed = own
+            self.dataset.size = size
+            return self.dataset[place]
+
+    def train(self, number: int, fits: Callable[[dict], bool] = lambda entry: True) -> dict[str, Any]:
+        """Training problem `number`: the first of its draws that is not held out, and fits.
+
+        Raises UserError where there is none: the task has next to no questions.
+        """
+        for attempt in range(TRIES):
+            with contextlib.suppress(IndexError):  # word_ladder: no path between the words drawn
+                entry = self.draw("train", number, attempt)
+                if fits(entry) and split_of(self.question(entry)) == "train":
+                    return entry
+        raise UserError(
+            f"{self.task!r} has nothing left to train on beside what is held out: it has too few different questions; "
+            "leave it out"
+        )
+
+    def held_out(self, split: str, number: int) -> dict[str, Any]:
+        """Problem `number` of "validation" or "held-out", no question twice.
+
+        Raises IndexError past the last: a task may have few.
+        """
+        found = self._held.setdefault(split, [])
+        seen = {self.question(entry) for entry in found} if len(found) <= number else set()
+        searched = 0
+        while len(found) <= number:
+            if searched == SEARCH:
+                raise IndexError(f"{self.task} has {len(found)} different questions for {split}")
+            searched += 1
+            attempt = self._drawn[split] = self._drawn.get(split, -1) + 1
+            with contextlib.suppress(IndexError):
+                entry = self.draw(split, attempt)
+                question = self.question(entry)
+                if question not in seen and split_of(question) == split:
+                    seen.add(question)
+                    found.append(entry)
+                    searched = 0
+        return found[number]
