@@ -1,6 +1,8 @@
 """What Reasoning Gym's scorers pay for nonsense: the mean score per task over 20 items, as JSON on stdout.
 
 python results/2026-11-23-verifiers/floors.py > results/2026-11-23-verifiers/floors.json
+
+Frozen with its figures: run it in a checkout of commit 3a250a9, since names of the project have moved on.
 """
 
 import json

@@ -3,6 +3,8 @@
     python results/2026-11-27-analysis/warm_up_text.py OUT.jsonl
 
 Draws the warm-up's own batches again, prompt and answer of each list one document: {"text": "ascending b a = a b"}.
+
+Frozen with its figures: run it in a checkout of commit ea6fc8e, since names of the project have moved on.
 """
 
 import json

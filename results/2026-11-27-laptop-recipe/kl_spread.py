@@ -1,6 +1,8 @@
 """The KL of prorl_mini's first step over ten draws of prompts and answers, from one base model.
 
 PYTHONPATH=. python results/2026-11-27-laptop-recipe/kl_spread.py
+
+Frozen with its figures: run it in a checkout of commit b941f08, since names of the project have moved on.
 """
 
 import copy

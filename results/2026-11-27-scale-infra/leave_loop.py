@@ -4,6 +4,8 @@
 
 Processes are forked from one that has imported everything, which is what makes hundreds affordable.
 new: `distributed.joined` and `distributed.leave`.  old: no barrier, groups left alone, the interpreter's own way out.
+
+Frozen with its figures: run it in a checkout of commit 1dd221b, since names of the project have moved on.
 """
 
 import collections

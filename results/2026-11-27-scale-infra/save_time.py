@@ -4,6 +4,8 @@
 
 One process, a Qwen2 of 29M parameters; policy, reference and Adam's two moments are 0.46 GB.  FOLDER: on the disk to
 write to.  Each mode five times in turn; the median is what counts.
+
+Frozen with its figures: run it in a checkout of commit ccf650d, since names of the project have moved on.
 """
 
 import json
