@@ -108,13 +108,11 @@ def command(name: str, config: Config, scratch: Path) -> list[str]:
         return [sys.executable, str(GRADERS / "ours.py"), str(config.ours)]
     if name == "yesterday":
         return [sys.executable, str(GRADERS / "ours.py"), str(exported(YESTERDAY, scratch))]
-    if name == "math-verify":
-        return [sys.executable, str(GRADERS / "plain_math_verify.py")]
     if name == "their-own":
         return [sys.executable, str(GRADERS / "their_own.py")]
     if name in environments.GRADERS:
         return environments.command(name, config.environments or scratch)
-    sys.exit(f"no grader is called {name}: ours, yesterday, math-verify, {', '.join(environments.GRADERS)}")
+    sys.exit(f"no grader is called {name}: ours, yesterday, their-own, {', '.join(environments.GRADERS)}")
 
 
 def exported(commit: str, scratch: Path) -> Path:
@@ -254,7 +252,7 @@ def write(config: Config, pairs: list[Pair], verdicts: dict[str, list[dict]], le
         "commit of ours": revision(config.ours),
         "commit of yesterday": YESTERDAY,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("math-verify", "latex2sympy2_extended", "sympy", "mpmath")},
+        "versions": {name: version(name) for name in ("sympy", "mpmath")},
         "environments": {
             name: environments.PACKAGES[environments.GRADERS[name][2]]
             for name in verdicts

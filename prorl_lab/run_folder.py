@@ -29,7 +29,7 @@ from prorl_lab.tensorboard import Board
 
 STATE, STATE_BEFORE, SUMS = "state.pt", "state-before.pt", "state.json"
 READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
-PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "math-verify", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "mpmath", "numpy")
 
 
 class RunFolder:
