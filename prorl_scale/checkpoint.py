@@ -101,6 +101,7 @@ class Folder(RunFolder):
         """Wait until no save is under way.  Raises UserError, on every rank, where it failed.  A collective."""
         reasons = [reason for reason in distributed.exchange(self._outcome()) if reason]
         if reasons:
+            self.last_save = None
             raise UserError(self._cannot_save(reasons[0]))
 
     def _outcome(self) -> str | None:
@@ -184,8 +185,8 @@ class Folder(RunFolder):
             run.generator.set_state(plain["generators"][distributed.rank()])
         restore_plain_state(run, plain, state_class, sample_class)
         distributed.on_main(lambda: self._rewind_metrics(plain["rows"]))
-        self.rows = plain["rows"] if distributed.rank() else self.rows
-        self.last_save = plain["rows"], run.state.step
+        self.rows = distributed.on_main(lambda: self.rows)  # a log that lost rows has fewer, on every rank alike
+        self.last_save = self.rows, run.state.step
 
     def load_best(self, run: Any, step: int) -> None:
         """Give the reference the policy's weights of the best validation: the loop saves then, `_prune` keeps them."""
