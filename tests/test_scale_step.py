@@ -199,7 +199,7 @@ def test_saving_a_step_again_replaces_it(run, monkeypatch):
             patch.setattr(Path, "rename", killed)
             with pytest.raises(UserError, match="killed"):
                 run.folder.save(run, wait=True)
-        assert saved(run) == ["step-000000.old", "step-000000.tmp"]
+        assert saved(run) == ["step-000000.old"]
         assert plain(run)["state"]["resets"] == 1
         run.folder.save(run)
     assert saved(run) == ["step-000000"]
