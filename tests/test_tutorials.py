@@ -141,7 +141,10 @@ def resolve(path, name):
 
 
 # What the text names and no module defines: a puzzle of Reasoning Gym, arguments of functions, a package.
-OTHER_NAMES = {"entropy_unfiltered", "letter_counting", "word_sorting", "group_anagrams", "num_tokens", "ref_logp", "prorl_scale"}
+OTHER_NAMES = {
+    *("group_anagrams", "letter_counting", "num_tokens", "ref_logp", "prorl_scale", "sampler_gap"),
+    "entropy_unfiltered",
+}
 
 
 @each_text
