@@ -6,7 +6,6 @@ Arithmetic alone.  `config` is any of the three programs'.  A pass through the m
 products at the device's rate and the traffic between them at its bandwidth; writing is such a pass for one token an
 answer, again and again, which reads all weights and all keys and values.  What is assumed about answers stands in
 `Guess`, what a device reaches of its data sheet in `Rates`, and what the programs do differently in `Program`.
-`bench/step_cost.py` holds it to measurements.
 """
 
 import functools
