@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from prorl_lab import laptop
-from prorl_scale import distributed, policy, train
+from prorl_lab.errors import UserError
+from prorl_scale import distributed, policy, start, train
 from prorl_scale.checkpoint import Folder
 from prorl_scale.config import Config
 from tests.test_run import assert_equal
@@ -137,3 +138,17 @@ def test_a_generator_goes_on_where_it_was(device, record_property):
     other.set_state(state)
     assert torch.equal(follows, torch.randint(2**31, (7,), generator=other, device=where))
     record_property("figure", f"{len(state)} bytes")
+
+
+def test_the_canary_s_tolerance_is_measured(make, device, record_property):
+    """Some times the trainer's rounding; a trainer that differs by more than rounding is refused."""
+    run, rows = make(dtype="bfloat16"), [[1, 5, 9, 3, 7] * 4, [2, 8, 30, 40]]
+    exact = start.exact_logprobs(build_model(), rows)
+    assert [len(logp) for logp in exact] == [19, 3]
+    tolerance = start.measured_tolerance(run.policy, rows, exact, run.config)
+    assert 0 < tolerance <= start.TIMES_ROUNDING * start.MOST_ROUNDING
+    with torch.no_grad():
+        next(iter(run.policy.parameters())).mul_(2)
+    with pytest.raises(UserError, match="more than rounding"):
+        start.measured_tolerance(run.policy, rows, exact, run.config)
+    record_property("figure", f"{tolerance:.2g} nats per token")

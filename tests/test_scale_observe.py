@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import prorl_mini as mini
 from prorl_lab import devices, mfu, settings
 from prorl_lab.errors import UserError
+from prorl_lab.lock import release_all
 from prorl_lab.run_folder import RunFolder
 from prorl_scale import policy, train
 
@@ -127,6 +128,7 @@ def folder(monkeypatch, tmp_path):
 
     def make(resume):
         out = str(tmp_path / "run")
+        release_all()  # the process before is gone
         folder = RunFolder(mini.Config(**{"resume" if resume else "out": out}, tensorboard=True))
         folder.metrics_path.touch()
         monkeypatch.setattr(folder, "say", lambda line: None)
