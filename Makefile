@@ -29,8 +29,9 @@ scale-cpu: .venv/scale-ready  ## the same with FSDP2 and vLLM on two CPU process
 	@if [ -d $(SCALE)/checkpoints ]; then $(TORCHRUN) --resume $(SCALE) $(ARGS); \
 	else rm -rf $(SCALE); $(TORCHRUN) --recipe laptop --out $(SCALE) $(ARGS); fi
 
-tutorials: .venv/mini-ready  ## run the blocks of tutorials/, draw their figures, write a notebook of each chapter
+tutorials: .venv/mini-ready  ## run the blocks of tutorials/, draw their figures, write one page for a browser and notebooks
 	$(BIN)/python -m tutorials.build figures
+	$(BIN)/python -m tutorials.build page
 	$(BIN)/python -m tutorials.build notebooks
 
 test: .venv/test-ready  ## lint and run the tests

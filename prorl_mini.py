@@ -1,10 +1,10 @@
 """ProRL in one file: GRPO that can keep improving for thousands of steps.
 
 GRPO samples G answers per prompt, scores them, and makes the better ones of each group more likely.  Run long enough it
-stalls: the policy turns deterministic and stops exploring, or it is held back by its distance to a reference that never
-moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what keeps it going: a clip range wider above than below,
-token-level loss, dynamic sampling, hot rollouts (temperature 1.2), and a small KL penalty to a reference that is now
-and then RESET to the policy.
+may stall: the policy turns deterministic and stops exploring, or it is held back by its distance to a reference that
+never moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what kept it going: a clip range wider above than below,
+dynamic sampling, hot rollouts (temperature 1.2), and a small KL penalty to a reference that is now and then RESET to
+the policy.  The paper does not state the level of its loss; the token level is a choice.
 
     make mini                                             a tiny model on a CPU, in minutes
     python prorl_mini.py --help                           every setting
@@ -12,12 +12,12 @@ and then RESET to the policy.
                                                           plain GRPO is ProRL with flags off
     python prorl_mini.py --model DIR --task leg_counting  a Hugging Face model on one GPU
 
-Read from top to bottom.  The nine stages stand in the order in which a training step runs them,
+Read from top to bottom, which is the order in which a training step runs its stages,
 
     prompts -> rollout -> reward -> advantage -> logprobs -> loss -> step -> reset -> eval
 
-and `train` at the end calls them in that order, handing each the `run`: its settings, models, task and state.  What
-later papers changed is in `prorl_v2.py`, many devices in `prorl_scale/`.  Shapes are written with these letters:
+but that `train`, at the end, runs eval before reset, which reads its score.  Each is handed the `run`: settings,
+models, task and state.  What later papers changed is in `prorl_v2.py`, many devices in `prorl_scale/`.  Letters:
 
     P prompts   G answers per prompt   B answers in a batch   T tokens   N answer tokens   V vocabulary
 """
@@ -326,8 +326,8 @@ class Batch:
     prompts: Tensor  # (U, W) ids
     seen: Tensor  # (U, W) False on padding
     owner: Tensor  # (B,) the row of its prompt
-    answers: Tensor  # (B, A) ids
-    mask: Tensor  # (B, A) True on answer tokens
+    answers: Tensor  # (B, T) ids
+    mask: Tensor  # (B, T) True on answer tokens
 
 
 def make_batch(samples: list[Sample], device: Any) -> Batch:
@@ -352,7 +352,7 @@ def split_microbatches(samples: list[Sample], max_tokens: int) -> list[list[Samp
 
 
 def hidden_before_answers(model: Any, batch: Batch) -> Tensor:
-    """What the model knows just before each answer token: (B, A, D).
+    """What the model knows just before each answer token: (B, T, D).
 
     As in `rollout`, a prompt is read once and its G answers go on from its keys and values, gradient included.  Only
     in training mode, which is that of gradient checkpointing and allows no cache, each answer is read with its prompt.
@@ -370,7 +370,7 @@ def hidden_before_answers(model: Any, batch: Batch) -> Tensor:
 
 
 def answer_logprobs(model: Any, batch: Batch, temperature: float, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
-    """Log-probs (and entropies) of the answer tokens -> (B, A), (B, A), zero outside the mask.
+    """Log-probs (and entropies) of the answer tokens -> (B, T), (B, T), zero outside the mask.
 
     The head is the largest matrix of a small model: logits of 8,192 tokens over 151,936 words take 5 GB.  So it is
     applied to the N answer tokens only, in chunks whose logits are recomputed in the backward pass.
@@ -435,7 +435,7 @@ def policy_loss(
         loss = - 1/num_tokens * sum over answer tokens of min(ratio * A, clip(ratio, 1 - eps_low, 1 + eps_high) * A)
 
     ProRL eq. 1-3 (decoupled clip from DAPO, eq. 10), ratio = exp(logp - old_logp).  The upper bound is the wider one:
-    a token of probability 0.01 may rise to 0.014 and not just 0.012, which keeps rare tokens alive.
+    a token of probability 0.01 is pushed until 0.014 and not just 0.012, which helps rare tokens.
     `min` makes the bound one-sided: a move in the wrong direction is never clipped.
 
     advantages: (B, 1) or (B, T).  mask: (B, T), bool, or float weights per token (`token_weights`); what lies outside
@@ -477,9 +477,9 @@ def token_weights(mask: Tensor, num_tokens: int, num_answers: int, level: str) -
 def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
     """Per-token estimate of KL(policy || reference) from the policy's own samples: (B, T), (B, T) -> (B, T).
 
-    With d = ref_logp - logp (Schulman 2020, "Approximating KL divergence"):
+    With d = ref_logp - logp (Schulman 2020, "Approximating KL divergence"), for one token, on-policy:
         k1 = -d            unbiased value; its gradient is 0 on average, so useless as a loss
-        k2 = d^2 / 2       biased value; right gradient of KL(policy || reference) on-policy
+        k2 = d^2 / 2       biased value; right gradient of KL(policy || reference)
         k3 = e^d - d - 1   unbiased value, never negative; gradient of KL(reference || policy)
     d is clamped to +-10 before the exp: e^d of one token must not drown the batch.
 
@@ -524,7 +524,7 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     sums = dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "tokens"), 0.0)
     for part in split_microbatches(samples, config.microbatch_tokens):
         batch = make_batch(part, policy.device)
-        logp, _ = answer_logprobs(policy, batch, config.temperature)  # (B, A), as all below
+        logp, _ = answer_logprobs(policy, batch, config.temperature)  # (B, T), as all below
         old_logp = pad_sequence([s.old_logp for s in part], batch_first=True).to(logp)
         advantages = torch.tensor([[s.advantage] for s in part]).to(logp)  # (B, 1)
         weights = token_weights(batch.mask, num_tokens, len(samples), config.loss_level).to(logp)
@@ -591,8 +591,8 @@ def should_reset(step: int, last_reset: int, history: list[tuple[int, float]], c
 def reset_reference(policy: Any, reference: Any, optimizer: Any, keep_optimizer: bool = False) -> None:
     """ProRL's reset (2.3.1): the reference becomes a hard copy of the policy, and the optimizer starts afresh.
 
-    Afterwards KL is exactly 0 and the penalty pulls towards the new policy instead of the old base.  Adam's moments
-    belong to a loss that no longer exists; ProRL clears them, ProRLv2 keeps them (`keep_optimizer`).
+    Afterwards KL is exactly 0 and the penalty pulls towards the new policy instead of the old base.  ProRL clears
+    Adam's moments as well, ProRLv2 keeps them (`keep_optimizer`).
     """
     for ours, theirs in zip(reference.parameters(), policy.parameters(), strict=True):
         ours.copy_(theirs)

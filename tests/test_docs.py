@@ -70,7 +70,7 @@ def test_files_and_functions_named_in_the_readme_exist():
         assert (ROOT / path).exists(), path
     pieces = README.split("| piece |")[1].split("\n\n")[0]
     for row in pieces.splitlines()[2:]:
-        for name in re.findall(r"`(\w+)`", row.split("|")[3]):
+        for name in re.findall(r"`(\w+)`", row.split("|")[4]):
             assert callable(getattr(mini, name)), name
 
 
