@@ -24,6 +24,8 @@ models, task and state.  What later papers changed is in `prorl_v2.py`, many dev
 
 from __future__ import annotations
 
+import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
+
 import copy
 import math
 import time
@@ -125,7 +127,8 @@ class Sample:
     advantage: float = 0.0
     old_logp: Tensor | None = None  # (answer length,) under the policy that wrote it
     ref_logp: Tensor | None = None  # (answer length,) under the reference
-    entropy: float = 0.0  # summed over the answer's tokens
+    entropy: float = 0.0  # summed over the answer's tokens, where trained on
+    sampler_entropy: float = 0.0  # the same as the rollout saw it, of every answer
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -140,8 +143,7 @@ def draw_prompts(run: Run, count: int) -> tuple[list[tasks.Problem], list[list[i
 
 def encode(run: Run, problem: tasks.Problem) -> list[int]:
     """Token ids of a prompt that leaves room for an answer.  Raises UserError where it does not."""
-    ids = tasks.prompt_ids(run.tokenizer, problem.prompt)
-    return settings.that_fits(ids, run.policy.config, run.config)
+    return settings.that_fits(tasks.prompt_ids(run.tokenizer, problem.prompt), run.policy.config, run.config)
 
 
 # ============================================================================ 2. rollout
@@ -151,12 +153,13 @@ def encode(run: Run, problem: tasks.Problem) -> list[int]:
 @torch.no_grad()
 def rollout(
     policy: Any, prompts: list[list[int]], num_answers: int, max_new_tokens: int, temperature: float,
-    stop_ids: list[int], generator: torch.Generator,
+    stop_ids: list[int], generator: torch.Generator, entropy: Tensor | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """Sample `num_answers` answers to each prompt -> len(prompts) * num_answers lists of ids, EOS included.
 
     Tokens come from the whole softmax(logits / temperature).  Cutting its tail (top-p, top-k) would make the
     sampler another distribution than the one `token_logprobs` scores, and bias every ratio that follows.
+    entropy: (B,) to which each answer's is added, for the whole distribution is at hand; also of what is dropped later.
     """
     ids, seen = pad_left(prompts, policy.device)
     cache = DynamicCache(config=policy.config)
@@ -167,8 +170,10 @@ def rollout(
     writing = torch.arange(len(answers), device=policy.device)  # the answers that are not finished yet
     stop = torch.tensor(stop_ids, device=policy.device)
     for length in range(1, max_new_tokens + 1):
-        logits = models.logits(policy, hidden).float()  # (rows, V)
-        token = torch.multinomial(F.softmax(logits / temperature, -1), 1, generator=generator)  # (rows, 1)
+        chances = F.softmax(models.logits(policy, hidden).float() / temperature, -1)  # (rows, V)
+        token = torch.multinomial(chances, 1, generator=generator)  # (rows, 1)
+        if entropy is not None:
+            entropy[writing] += torch.special.entr(chances).sum(-1)
         for row, value in zip(writing.tolist(), token[:, 0].tolist(), strict=True):
             answers[row].append(value)
         unfinished = ~torch.isin(token[:, 0], stop)
@@ -199,13 +204,15 @@ def hidden_states(model: Any, ids: Tensor, seen: Tensor, cache: DynamicCache | N
 
 
 def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, generator) -> Iterator[list]:
-    """`rollout`, at most `rollout_batch` answers side by side; yields the answers of one prompt after the other."""
+    """`rollout`, at most `rollout_batch` answers side by side; yields each prompt's (ids of an answer, its entropy)."""
     per_call = max(1, run.config.rollout_batch // num_answers)
     limit, stop_ids = run.config.max_new_tokens, run.task.stop_ids
     for start in tqdm(range(0, len(prompts), per_call), "rollout", leave=False, disable=len(prompts) <= per_call):
         some = prompts[start : start + per_call]
-        answers = rollout(run.policy, some, num_answers, limit, temperature, stop_ids, generator)
-        yield from (answers[i : i + num_answers] for i in range(0, len(answers), num_answers))
+        entropy = torch.zeros(len(some) * num_answers, device=run.policy.device)
+        answers = rollout(run.policy, some, num_answers, limit, temperature, stop_ids, generator, entropy)
+        both = list(zip(answers, entropy.tolist(), strict=True))
+        yield from (both[i : i + num_answers] for i in range(0, len(both), num_answers))
 
 
 # ============================================================================ 3. reward
@@ -213,13 +220,10 @@ def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, g
 
 def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[list[int]]]) -> list[list[float]]:
     """Verify every answer: P problems, P x G answers -> P x G raw rewards in [0, 1]."""
-    flat = [
-        (problem, text)
+    return [
+        run.task.score([(problem, text) for text in tasks.responses(run.tokenizer, problem, group, run.task.stop_ids)])
         for problem, group in zip(problems, answers, strict=True)
-        for text in tasks.responses(run.tokenizer, problem, group, run.task.stop_ids)
     ]
-    scores = iter(run.task.score(flat))
-    return [[next(scores) for _ in group] for group in answers]
 
 
 def has_contrast(rewards: Tensor, tol: float = 1e-6) -> Tensor:
@@ -239,12 +243,13 @@ def write_answers(
 ) -> list[list[Sample]]:
     """Rollout and reward: P problems and their prompts -> P groups of `num_answers` samples with raw rewards."""
     with ledger.clock("generate"):
-        answers = list(rollout_all(run, prompts, num_answers, temperature, generator))
+        written = list(rollout_all(run, prompts, num_answers, temperature, generator))
     with ledger.clock("reward"):
-        rewards = score_answers(run, problems, answers)
+        rewards = score_answers(run, problems, [[ids for ids, _ in group] for group in written])
+    ends = run.task.stop_ids
     return [
-        [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, r) for ids, r in zip(group, scores, strict=True)]
-        for prompt, group, scores in zip(prompts, answers, rewards, strict=True)
+        [Sample(p, ids, ids[-1] not in ends, r, sampler_entropy=h) for (ids, h), r in zip(group, scores, strict=True)]
+        for p, group, scores in zip(prompts, written, rewards, strict=True)
     ]
 
 
@@ -315,8 +320,7 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
 
 def token_entropy(logits: Tensor, temperature: float) -> Tensor:
     """Entropy in nats of softmax(logits / temperature): (B, T, V) -> (B, T).  A word ruled out (-inf) adds 0."""
-    logp = F.log_softmax(logits / temperature, -1)
-    return -(logp.exp() * logp.clamp(min=torch.finfo(logp.dtype).min)).sum(-1)  # 0 * -inf would be NaN
+    return torch.special.entr(F.softmax(logits / temperature, -1)).sum(-1)  # entr: -p log p, and 0 at p = 0
 
 
 @dataclass
@@ -654,10 +658,9 @@ def validate(run: Run) -> None:
 
 def measure_boundary(run: Run, name: str) -> None:
     """pass@k by tier, once for each of base, middle and final, on the same prompts; nothing is selected on those."""
-    config = run.config
-    if config.boundary_prompts == 0 or name in run.state.boundary:
+    if run.config.boundary_prompts == 0 or name in run.state.boundary:
         return
-    right = evaluate(run, "held-out", config.boundary_prompts, config.boundary_answers, list(run.task.tiers))
+    right = evaluate(run, "held-out", run.config.boundary_prompts, run.config.boundary_answers, list(run.task.tiers))
     run.state.boundary[name] = {tier: report.pass_at_k_table(rows, pass_at_k) for tier, rows in right.items()}
     run.folder.event("boundary", step=run.state.step, name=name, tiers=run.state.boundary[name])
 

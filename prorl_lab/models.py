@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -65,8 +66,7 @@ def read(
     by less than one step of bfloat16, and such an update is rounded away.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        config = AutoConfig.from_pretrained(folder)
+        tokenizer, config = open_folder(folder)
     except Exception as error:  # whatever foreign files make transformers and its helpers raise
         raise _unreadable(asked, error) from error
     if getattr(config, "quantization_config", None):
@@ -82,11 +82,14 @@ def read(
         # Sizes that do not fit are named by `_check_report`; without the flag they are an exception of many lines.
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True,
-            attn_implementation=config._attn_implementation,
+            attn_implementation=config._attn_implementation, trust_remote_code=False,
         )  # fmt: skip
     except Exception as error:  # as above
         raise _unreadable(asked, error) from error
     _check_report(asked, report)
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise UserError(f"the files of {asked} hold numbers that are not finite in {_some(broken)}: get them again")
     rows, added = len(model.get_input_embeddings().weight), tokenizer.get_added_vocab()
     # A special token beyond the embedding (Gemma 3 has one for images) harms no prompt without it, see `settings`.
     beyond = [word for word, i in tokenizer.get_vocab().items() if i >= rows and word not in added]
@@ -100,6 +103,16 @@ def read(
         model.config.tie_word_embeddings = False
     _make_writable(model.generation_config)
     return tokenizer, model
+
+
+def open_folder(folder: str) -> tuple[Any, Any]:
+    """-> (tokenizer, config) of a model's folder.  Raises whatever foreign files make transformers raise.
+
+    Said aloud: a folder with code of its own is refused, where transformers would ask on the terminal whether to run
+    it; and texts are what was sampled, where a tokenizer may ask that "a , b" become "a, b".
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, clean_up_tokenization_spaces=False)
+    return tokenizer, AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def _make_writable(generation: Any) -> None:
@@ -259,7 +272,15 @@ def stop_ids(policy_config: Any, tokenizer: Any) -> list[int]:
     configs = [policy_config, policy_config.get_text_config()]
     listed = [tokenizer.eos_token_id, *(getattr(c, "eos_token_id", None) for c in configs)]
     listed += [_generation_eos(policy_config.name_or_path), _end_of_turn(tokenizer)]
-    found = {i for ids in listed for i in (ids if isinstance(ids, list | tuple) else [ids]) if i is not None}
+    named = [i for ids in listed for i in (ids if isinstance(ids, list | tuple) else [ids]) if i is not None]
+    for i in named:
+        if type(i) is not int or i < 0:
+            raise UserError(
+                f"{policy_config.name_or_path} names {i!r} as a token that ends an answer: write the numbers of such "
+                "tokens into eos_token_id of its config.json and generation_config.json"
+            )
+    rows = getattr(configs[1], "vocab_size", math.inf)
+    found = {i for i in named if i < rows}  # no answer holds one beyond
     if not found:
         raise UserError(
             f"nothing says which token ends an answer of {policy_config.name_or_path}: set eos_token in its "

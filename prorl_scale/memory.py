@@ -31,7 +31,7 @@ def known_shape(name: str) -> tuple[Shape | None, str]:
     folder = model_folder(name)
     if folder is not None and (folder / "config.json").exists():
         try:
-            return shape_of(AutoConfig.from_pretrained(folder)), str(folder / "config.json")
+            return shape_of(AutoConfig.from_pretrained(folder, trust_remote_code=False)), str(folder / "config.json")
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(f"{folder}/config.json is no decoder's ({error}): choose a model such as Qwen") from error
     return SHAPES.get(name), "a table in prorl_scale/memory.py, since the model is not here"

@@ -34,7 +34,8 @@ FIGURES = {
     "truncated": "truncated",
     "repetition": "ends in a loop",
     "kl": "KL to the reference",
-    "entropy": "entropy, nats",
+    "entropy_unfiltered": "entropy, nats",
+    "entropy": "entropy, trained on",
 }
 
 

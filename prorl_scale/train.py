@@ -80,6 +80,7 @@ def write_share(
 ) -> list[list[Sample]]:
     """This rank's prompts -> groups of samples, not yet scored.
 
+    Their entropy is the mean of minus the sampler's own log-probs: unbiased, and known without another pass.
     source: what their tokens are drawn from, see `Engine.generate`.
     finished: called with the place of a prompt and its answers as soon as all of them are written.
     """
@@ -88,8 +89,12 @@ def write_share(
     written = run.engine.generate(
         prompts, num_answers, temperature, source, lambda place, group: finished(place, [ids for ids, _ in group])
     )
+    ends = run.task.stop_ids
     return [
-        [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, sampler_logp=logp) for ids, logp in answers]
+        [
+            Sample(prompt, ids, ids[-1] not in ends, sampler_entropy=-logp.sum().item(), sampler_logp=logp)
+            for ids, logp in answers
+        ]
         for prompt, answers in zip(prompts, written, strict=True)
     ]
 

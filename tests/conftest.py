@@ -1,5 +1,7 @@
 """Fixtures for any test file."""
 
+import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
+
 import pytest
 import torch
 import torch.distributed as dist
