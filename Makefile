@@ -47,11 +47,12 @@ bench: .venv/mini-ready  ## time one training step beside TRL's
 	$(BIN)/python bench/step_vs_trl.py
 
 export MODEL ?= Qwen/Qwen2.5-0.5B-Instruct
-gpu-check:  ## what only a GPU can show, in minutes, as one table; MODEL=FOLDER for the real model of its last checks
+HALF ?=
+gpu-check:  ## what only a GPU can show, as one table in OUT; HALF=first needs no vLLM; MODEL=FOLDER a pretrained model
 	@command -v nvidia-smi >/dev/null 2>&1 || { echo "error: no GPU found, and these checks compare one with the CPU:" \
 	    "run them on a machine with an NVIDIA GPU" >&2; exit 1; }
-	@$(MAKE) --no-print-directory .venv/gpu-ready
-	$(BIN)/python scripts/gpu_check.py
+	@$(MAKE) --no-print-directory .venv/$(if $(filter first,$(HALF)),mini,gpu)-ready
+	$(BIN)/python scripts/gpu_check.py $(HALF)
 
 lint: .venv/mini-ready  ## format, and mend what ruff can mend
 	$(BIN)/ruff format .

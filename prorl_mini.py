@@ -60,7 +60,7 @@ class Config(settings.Common):
     temperature: float = 1.2  # of sampling AND scoring; there is no top-p or top-k, see `rollout`
     max_new_tokens: int | None = None
     max_prompt_tokens: int | None = None  # a longer prompt is an error; None: what leaves room for an answer
-    rollout_batch: int | None = None  # answers written side by side
+    rollout_batch: int | None = None  # answers written side by side; on a GPU as many as its memory holds
     dynamic_sampling: bool = True
     max_rounds: int = 4  # cap on the generation rounds of one step
     # reward and loss
@@ -149,6 +149,7 @@ def encode(run: Run, problem: tasks.Problem) -> list[int]:
 # ============================================================================ 2. rollout
 
 
+@models.weights_stay
 @torch.no_grad()
 def rollout(
     policy: Any, prompts: list[list[int]], num_answers: int, max_new_tokens: int, temperature: float,
@@ -636,13 +637,13 @@ def pass_at_k(n: Any, c: Any, k: Any) -> Any:
 def evaluate(run: Run, split: str, prompts: int, answers: int, tiers: list[str]) -> dict[str, np.ndarray]:
     """Answer up to so many prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?"""
     generator = torch.Generator(run.policy.device).manual_seed(derived(split, run.config.seed))  # not training's
-    right = {}
-    for tier in tqdm(tiers, "evaluate", leave=False):
-        problems = tasks.held_out(run.task, split, tier, prompts)  # none that is trained on
-        encoded = [encode(run, problem) for problem in problems]
-        groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
-        right[tier] = np.array([[(s.reward or 0.0) >= 1 for s in group] for group in groups])
-    return right
+    asked = {tier: tasks.held_out(run.task, split, tier, prompts) for tier in tiers}  # none that is trained on
+    problems = [problem for some in asked.values() for problem in some]
+    encoded = [encode(run, problem) for problem in problems]
+    # All tiers at once, so that the longest answer is waited for once.
+    groups = iter(run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger()))
+    right = {tier: [[(s.reward or 0.0) >= 1 for s in next(groups)] for _ in some] for tier, some in asked.items()}
+    return {tier: np.array(rows) for tier, rows in right.items()}
 
 
 def validate(run: Run) -> None:
@@ -755,6 +756,7 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     folder = RunFolder(config)
     torch.set_num_threads(config.threads)
     policy, tokenizer = models.load_policy(config)
+    config.rollout_batch = config.rollout_batch or models.rollout_batch(policy, config)
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
     adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))

@@ -1,6 +1,7 @@
 """Load the policy: the tiny laptop model, or any Hugging Face causal language model."""
 
 import contextlib
+import functools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from transformers.utils import cached_file
 from prorl_lab import laptop, probe
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.scoring.extract import FRAMES
+from prorl_lab.shapes import answers_that_fit, shape_of
 
 
 def load_policy(config: Any) -> tuple[Any, Any]:
@@ -239,6 +241,39 @@ def autocast(config: Any) -> contextlib.AbstractContextManager:
     if config.dtype == "bfloat16":
         return torch.autocast(config.device, torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()
+
+
+def weights_stay(write: Callable) -> Callable:
+    """A decorator for what writes answers and changes no weight: under `autocast` each weight is cast once.
+
+    Else it is cast at every token: for 1.5B weights 9 GB of traffic, some 3 ms on an H100 (estimated).
+    """
+
+    @functools.wraps(write)
+    def with_casts_kept(*args: Any, **kwargs: Any) -> Any:
+        if not any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+            return write(*args, **kwargs)
+        before = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(True)
+        try:
+            return write(*args, **kwargs)
+        finally:
+            torch.set_autocast_cache_enabled(before)
+            torch.clear_autocast_cache()  # the next update changes what was cast
+
+    return with_casts_kept
+
+
+def rollout_batch(policy: Any, config: Any) -> int:
+    """How many answers to write side by side where no setting says so: what the GPU's free memory holds, else 256."""
+    if policy.device.type != "cuda":
+        return 256
+    context = (config.max_prompt_tokens or 1024) + config.max_new_tokens
+    try:
+        shape = shape_of(policy.config.get_text_config(decoder=True))
+    except AttributeError:  # no decoder of this kind
+        return 256
+    return answers_that_fit(shape, torch.cuda.mem_get_info(policy.device)[0], context, config.dtype == "bfloat16")
 
 
 def stop_ids(policy_config: Any, tokenizer: Any) -> list[int]:

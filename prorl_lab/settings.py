@@ -115,7 +115,8 @@ def resolve(config: Any) -> Any:
     if config.dtype == "auto":
         config.dtype = "bfloat16" if config.device == "cuda" else "float32"
     for name, value in DEFAULTS["laptop" if config.model == "laptop" else "model"].items():
-        if getattr(config, name) is None:
+        chosen_later = name == "rollout_batch" and config.device == "cuda"  # by the memory there is
+        if getattr(config, name) is None and not chosen_later:
             setattr(config, name, value)
     if config.out is None:
         config.out = f"runs/{datetime.datetime.now():%Y-%m-%d-%H%M%S}-mini"
