@@ -33,4 +33,4 @@ if __name__ == "__main__":
         for stages in summary["tiers"].values():
             for row in stages.values():
                 renew(row)
-        path.write_text(json.dumps(summary, indent=2) + "\n")
+        path.write_text(json.dumps(summary, indent=1) + "\n")
