@@ -74,7 +74,7 @@ def test_weights_that_are_not_the_files_are_refused_by_name(tmp_path, change, na
 
 
 def test_weights_that_stand_there_twice_are_refused(tmp_path):
-    """transformers 5.19 leaves the old file where it saves shards over it, and reads that one; vLLM reads the shards."""
+    """transformers 5.19 leaves the old file where it saves shards over it, and reads that one; vLLM the shards."""
     model = make(tmp_path)
     model.save_pretrained(tmp_path, max_shard_size="10KB")
     with pytest.raises(UserError, match="twice"):
