@@ -203,6 +203,23 @@ def table(pairs: list[Pair], verdicts: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
+NAMES = {"ours": "this project", "yesterday": f"this project at {YESTERDAY}", "trl": "TRL", "lighteval": "lighteval"}
+NAMES |= {"verl-dapo": "verl, math_dapo", "verl-prime": "verl, prime_math"}
+NAMES |= {"lm-eval-hendrycks": "lm-eval, hendrycks", "lm-eval-minerva": "lm-eval, minerva"}
+
+
+def summary(figures: dict) -> str:
+    """Markdown: of all pairs of a `figures.json` the share that each grader gets wrong, a line per grader."""
+    lines = ["| grader | wrong answers paid | right answers refused |", "|---|---:|---:|"]
+    for name, found in figures["graders"].items():
+        cells = []
+        for side in ("wrong", "right"):
+            kinds = [counts for kind, counts in found["kinds"].items() if kind.startswith(f"{side} ")]
+            cells.append(100 * sum(k["failures"] for k in kinds) / sum(k["pairs"] for k in kinds))
+        lines.append(f"| {NAMES.get(name, name)} | {' | '.join(f'{cell:.1f} %' for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _cell(judged: list[tuple[Pair, dict]]) -> str:
     """The share that went wrong, in per cent; nothing for a grader that has another domain or form of response."""
     judged = [(pair, reply) for pair, reply in judged if reply["status"] != DECLINED]
