@@ -54,8 +54,8 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
         folder.restore(run, type(run.state), sample_class)
     run.enter_stage()
 
-    problems = [run.task.problem("held-out", i, tier) for tier in run.task.tiers for i in range(2)]
-    rows = [prorl_mini.encode(run, problem) for problem in problems]
+    problems = [p for tier in run.task.tiers for p in tasks.tasks.available(run.task, "held-out", tier, 2)]
+    rows = [prorl_mini.encode(run, problem) for problem in problems or [run.task.problem("train", 0)]]
     context = config.max_prompt_tokens + longest_answer(stages)
     run.canary = Canary(rows, config.canary_tolerance, probe.last_border(run.policy.config), context)
     run.engine = distributed.on_all(lambda: Engine(str(folder.path / "base"), run.config, run.task.stop_ids, context))
