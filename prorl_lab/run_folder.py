@@ -29,7 +29,7 @@ from prorl_lab.tensorboard import Board
 
 STATE, STATE_BEFORE, SUMS = "state.pt", "state-before.pt", "state.json"
 READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
-PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "math-verify", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "mpmath", "numpy")
 
 
 class RunFolder:
@@ -49,6 +49,8 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't write to {self.path} ({error.strerror}): choose another --out") from error
+        if config.resume:
+            check_verifiers(self.path / "config.json")
         self.lock = FolderLock(self.path, getattr(config, "break_lock", False))  # found out now, not after the warm-up
         self.saved = any((self.path / name).exists() for name in (STATE, STATE_BEFORE))
         if not config.resume and any((self.path / name).exists() for name in ("config.json", "metrics.jsonl")):
@@ -259,7 +261,7 @@ class RunFolder:
         write_json(self.path / "summary.json", {**summary, "tiers": tiers})
         made = {"curve.png": functools.partial(report.draw_curve, rows)}
         if tiers:
-            made["boundary.png"] = functools.partial(report.draw_boundary, tiers)
+            made["boundary.png"] = functools.partial(report.draw_boundary, tiers, measured)
         for name, draw in made.items():
             unfinished = self.path / f"unfinished-{name}"
             try:
@@ -268,7 +270,7 @@ class RunFolder:
             except OSError as error:
                 unfinished.unlink(missing_ok=True)
                 raise cannot_write(self.path / name, error) from error
-        self.say(report.table(tiers))
+        self.say(report.table(tiers, measured))
         self.say("\n".join(f"figure: {self.path / name}" for name in made))
         self.lock.release()
         return {**summary, "tiers": tiers}
@@ -327,6 +329,19 @@ def environment() -> dict[str, Any]:
         "commit": git.stdout.strip() or None,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def check_verifiers(stored: Path) -> None:
+    """A run goes on with the verifiers that it began with, or its rewards would change amid it.  Raises UserError."""
+    if not stored.exists():
+        return
+    began = read_json(stored)
+    if (version := began.get("verifiers", "an earlier one")) != scoring.VERSION:
+        raise UserError(
+            f"{stored.parent} was rewarded by another version of the verifiers ({version}, and here it is "
+            f"{scoring.VERSION}): resume it with its own commit, {began.get('commit')}, or start a new run from its "
+            "weights with --model"
+        )
 
 
 def best_step(history: list[tuple[int, float]]) -> int:

@@ -7,6 +7,7 @@ is selected on.  No question is in two of them.
 
 import contextlib
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import reasoning_gym
 
 from prorl_lab import laptop, rows
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 from prorl_lab.puzzles import RENAMED, Puzzles
 from prorl_lab.scoring.extract import after_think, open_thought
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
@@ -33,15 +34,44 @@ class Problem:
 
 
 def prompt_ids(tokenizer: Any, prompt: str | list[dict[str, str]]) -> list[int]:
-    """Token ids of a prompt: a chat (text is a user's turn) where the tokenizer has a template, else plain text."""
+    """Token ids of a prompt: a chat (text is a user's turn) where the tokenizer has a template, else plain text.
+
+    Raises UserError where the template or the tokenizer can't make one.
+    """
     chat = as_chat(prompt)
     if tokenizer.chat_template is not None:
-        return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+        return tokenizer(before_answer(tokenizer, chat), add_special_tokens=False)["input_ids"]
     text = "\n".join(message["content"] for message in chat)
     ids, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
     # Some tokenizers close every text with EOS, and a model that is shown the end has nothing left to say.
-    before = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
+    before = next((i for i in range(len(ids) + 1) if ids[i : i + len(bare)] == bare), None)
+    if before is None:
+        raise UserError("the model's tokenizer splits a text in another way beside its special tokens: give another")
     return ids[: before + len(bare)]
+
+
+def before_answer(tokenizer: Any, chat: list[dict[str, str]]) -> str:
+    """What the chat template makes of the messages, up to where the assistant is to speak.
+
+    Raises UserError where it refuses them, or leaves one out without a word, as templates do that expect lists of parts
+    or know no system message.
+    """
+    try:
+        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # a template is a program that came with the model
+        roles = ", ".join(message["role"] for message in chat)
+        raise UserError(
+            f"the model's chat template makes no prompt of messages by {roles} ({first_line(error)}): mend it, or give "
+            "data and a model that fit each other"
+        ) from error
+    for message in chat:
+        words = re.findall(r"\w+", message["content"])
+        if words and max(words, key=len) not in text:
+            raise UserError(
+                f"the model's chat template leaves out what the {message['role']} says: mend it, or give data and a "
+                "model that fit each other"
+            )
+    return text
 
 
 def as_chat(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
@@ -70,8 +100,7 @@ def opened_thought(tokenizer: Any, prompt: str | list[dict[str, str]]) -> str:
     """
     *before, last = as_chat(prompt)
     marked = [*before, {**last, "content": last["content"] + MARK}]
-    text = tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
-    return open_thought(text.rpartition(MARK)[2])
+    return open_thought(before_answer(tokenizer, marked).rpartition(MARK)[2])
 
 
 class Task(Protocol):
@@ -108,14 +137,21 @@ def restore_task(task: Any, state: dict[str, Any]) -> None:
         task.load_state_dict(state)
 
 
-def held_out(task: Task, split: str, tier: str, count: int) -> list[Problem]:
-    """Up to `count` different problems of a tier, fewer where it has no more: none is counted twice.
+def available(task: Task, split: str, tier: str, count: int) -> list[Problem]:
+    """Up to `count` different problems of a tier, fewer or none where it has no more: none is counted twice.
 
-    split: "validation" or "held-out".  Raises UserError where there is none.
+    split: "validation" or "held-out".
     """
     found: list[Problem] = []
     with contextlib.suppress(IndexError):
-        found += (task.problem(split, number, tier) for number in range(count))
+        for number in range(count):
+            found.append(task.problem(split, number, tier))
+    return found
+
+
+def held_out(task: Task, split: str, tier: str, count: int) -> list[Problem]:
+    """`available`.  Raises UserError where there is none."""
+    found = available(task, split, tier, count)
     if not found:
         raise UserError(
             f"{tier!r} has too few different questions to hold one out for {PURPOSES[split]}: give more, leave it out, "
@@ -235,10 +271,11 @@ class GymTask:
 
 
 class JsonLinesTask:
-    """A file of {"question": ..., "answer": ...} lines, checked with math-verify.
+    """A file of {"question": ..., "answer": ...} lines, checked as mathematics (`scoring.math_answers`).
 
     A tenth is held out, and half as many more are for validation; of a small file up to 32 and 16, which may be half of
-    it, because a band over a handful of problems tells nothing.  A question that stands there twice counts once.
+    it, because a band over a handful of problems tells nothing.  A question that stands there twice counts once, and of
+    one or two nothing is held out.
     """
 
     def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None):
@@ -247,18 +284,14 @@ class JsonLinesTask:
         found = list({" ".join(row["question"].split()).casefold(): row for row in reversed(read)}.values())[::-1]
         if len(found) < len(read):
             print(f"{path}: {len(read) - len(found)} rows ask what an earlier one asks, and are left out", flush=True)
-        if len(found) < 3:
-            raise UserError(
-                f"{path} holds {len(found)} different questions: at least 3 are needed, to train on, to validate on "
-                "and to hold out"
-            )
         random.Random(seed).shuffle(found)
-        held_out = max(1, len(found) // 10, min(32, len(found) // 3))
-        validation = max(1, held_out // 2)
+        held_out = max(len(found) // 10, min(32, len(found) // 3))
+        validation = (held_out + 1) // 2
+        train = len(found) - held_out - validation
         self.rows = {
-            "train": found[: -held_out - validation],
-            "validation": found[-held_out - validation : -held_out],
-            "held-out": found[-held_out:],
+            "train": found[:train],
+            "validation": found[train : train + validation],
+            "held-out": found[train + validation :],
         }
         self._order: tuple[int, list[int]] = (-1, [])  # (epoch, order of its rows)
 
@@ -302,8 +335,8 @@ def read_questions(path: Path) -> list[dict[str, str]]:
                 found.append({"question": question, "answer": answer})
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
-    if len(found) < 2:
-        raise UserError(f"{path} holds {len(found)} problems: at least 2 are needed, one of them to hold out")
+    if not found:
+        raise UserError(f"{path} holds no problems: give a file with some")
     return found
 
 

@@ -37,6 +37,8 @@ def import_vllm() -> Any:
 class Engine:
     """One vLLM engine per rank.  Ranks generate on their own; only the weights of a push come from all of them."""
 
+    top_p = 1.0  # less only while evaluating: training samples from the distribution that it scores
+
     def __init__(self, folder: str, config: Any, stop_ids: list[int], context: int):
         """Start on the weights in `folder`, for prompts and answers of at most `context` tokens together.
 
@@ -74,6 +76,8 @@ class Engine:
             max_model_len=context,
             logprobs_mode="processed_logprobs",  # after the temperature, as the trainer computes them
             generation_config="vllm",  # the model folder's own could cut the distribution's tail
+            # As the trainer's head, see `models.accurate_product`; read by vLLM 0.32's layers/logits_processor.py.
+            hf_overrides={"head_dtype": "float32"},
             **device,
         )
 
@@ -82,27 +86,31 @@ class Engine:
         prompts: list[list[int]],
         num_answers: int,
         temperature: float,
-        generator: torch.Generator,
+        source: torch.Generator | list[int],
         finished: Callable[[int, list[tuple[list[int], Tensor]]], None] = lambda place, group: None,
     ) -> list[list[tuple[list[int], Tensor]]]:
-        """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature).
+        """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature and `top_p`).
 
+        source: a generator to go on with, or a seed for each prompt, whose answers then depend on no other prompt.
         finished: called with a prompt's place and its group as soon as that is whole, while others are being written.
         """
         how = functools.partial(
-            self.sampling, n=num_answers, temperature=temperature, max_tokens=self.config.max_new_tokens, logprobs=0,
-            stop_token_ids=self.stop_ids, detokenize=False,
+            self.sampling, n=num_answers, temperature=temperature, top_p=self.top_p, logprobs=0, detokenize=False,
+            max_tokens=self.config.max_new_tokens, stop_token_ids=self.stop_ids,
         )  # fmt: skip
         # On a CPU vLLM samples from torch's generator, and seeds of requests make it several times slower.  On a GPU it
         # has generators of its own, which only such seeds reach; answer i of a prompt gets the prompt's seed plus i.
-        seeds = torch.randint(2**31, (len(prompts),), generator=generator, device=generator.device) if self.gpu else []
-        each = [how(seed=seed) for seed in seeds.tolist()] if self.gpu else how()
+        if self.gpu and isinstance(source, torch.Generator):
+            source = torch.randint(2**31, (len(prompts),), generator=source, device=source.device).tolist()
+        seeded = isinstance(source, list)
+        each = [how(seed=seed) for seed in source] if seeded else how()
         self._forget()
         engine, groups = self.llm.llm_engine, {}
         # `LLM.generate` is these two steps, but it hands over nothing before everything is written.
         names = self.llm.enqueue([{"prompt_token_ids": p} for p in prompts], each, use_tqdm=False)
         first = int(names[0].partition("-")[0])  # requests are numbered in the order of the prompts
-        with _draws_from(generator), _progress(len(prompts) * num_answers) as progress:
+        draws = contextlib.nullcontext() if seeded else _draws_from(source)
+        with draws, _progress(len(prompts) * num_answers) as progress:
             while engine.has_unfinished_requests():
                 for request in filter(lambda r: r.finished, engine.step()):
                     place = int(request.request_id) - first

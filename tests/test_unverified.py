@@ -1,6 +1,5 @@
 """An answer that the machine was too busy to judge: left out of its group, logged, never paid and never punished."""
 
-from collections import deque
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -25,7 +24,7 @@ def collect(rewards: list[list[float | None]], **settings) -> tuple[list[list[Sa
     config = Config(prompts_per_step=len(rewards), answers_per_prompt=len(rewards[0]), max_rounds=1, **settings)
     groups = [[Sample([1], [2, 0], reward=reward) for reward in group] for group in rewards]
     task = SimpleNamespace(problem=lambda split, i, tier: SimpleNamespace(tier="t", prompt="p"))
-    state = SimpleNamespace(surplus=deque(), cursor=0)
+    state = prorl_mini.State()
     run = SimpleNamespace(config=config, state=state, task=task, generator=None, write=lambda *_: groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -52,6 +51,7 @@ def test_unverified_answers_are_left_out_of_their_group() -> None:
     metrics = ledger.metrics(groups)
     assert metrics["reward_unfiltered"] == pytest.approx(4 / 6)  # of those that are known
     assert metrics["solved"] == pytest.approx(4 / 6)
+    assert metrics["unverified"] == 10
     tier = metrics["ledger"]["t"]
     assert (tier["generated"], tier["kept"], tier["solved_all"], tier["solved_none"]) == (4, 1, 1, 1)
 
@@ -73,7 +73,7 @@ def test_scale_tells_an_unverified_answer_from_a_wrong_one(monkeypatch: pytest.M
     verdicts = [f.result() for f in judged("wrong", "unverified", "timeout")]
     monkeypatch.setattr(train, "begin_scoring", lambda run, problem, answers: lambda: verdicts)
 
-    def write_share(run, prompts, num_answers, temperature, generator, finished):
+    def write_share(run, prompts, num_answers, temperature, source, finished):
         finished(0, [])
         return [group]
 
@@ -81,7 +81,7 @@ def test_scale_tells_an_unverified_answer_from_a_wrong_one(monkeypatch: pytest.M
     monkeypatch.setattr(train.distributed, "rank", lambda: 0)
     monkeypatch.setattr(train.distributed, "world", lambda: 1)
     monkeypatch.setattr(train.distributed, "agree", lambda ours: [ours[0]])
-    train.write_answers(SimpleNamespace(), ["a"], [[1]], 3, 1.0, None, Ledger())
+    train.write_answers(SimpleNamespace(generator=None), ["a"], [[1]], 3, 1.0, None, Ledger())
     assert [s.reward for s in group] == [0.0, None, 0.0]
     assert train.count_verdicts(group)["unverified"] == 1
 
