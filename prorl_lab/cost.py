@@ -66,12 +66,14 @@ class Rates:
 class Program:
     """How a program does what costs time."""
 
-    weight_bytes: int  # of a weight where answers are written
     writer_step: float  # seconds of the host for a decoding step,
     writer_row: float  # and for each answer in it
+    eager: bool = False  # is a decoding step written as transformers computes it, or in fused kernels?
+    cache_moves: float = 1.0  # times that keys and values are read or written in a decoding step
     packed: bool = True  # no padding, and each prompt read once
     padding: float = 0.0  # tokens computed for nothing, as a share of the others
     piece_launches: int = 0  # operations of a layer for each prompt and answer; a kernel for ragged rows needs none
+    beside: bool = True  # are answers verified while others are written?
     old_always: bool = False  # are the old log-probs computed even where there is one update a step
     push: float = 0.0  # seconds of a weight push,
     push_byte: float = 0.0  # and for each byte of the weights
@@ -80,13 +82,18 @@ class Program:
 
 # Host: of vLLM's Python 1.6 ms a step at 128 answers without log-probs, 2.3 with, 9.7 at 512, measured without a model.
 # Push: fitted to four reloads in place of 0.5B to 7B (vLLM PR 48382: 0.32, 0.35, 2.07, 3.3 s).
-VLLM = Program(weight_bytes=2, writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-10)
+VLLM = Program(writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-10)
+# prorl_mini: each step reads the cache and copies it twice, to append to it and to drop the rows that are finished.
+# Padding, of prompts and of answers sorted by length: 0.44 in a pass over the laptop's batch, 0.8 in its mini-batches.
+MINI = Program(
+    writer_step=1e-3, writer_row=2e-6, eager=True, cache_moves=5.0, padding=0.6, beside=False, old_always=True
+)
 
 
 # A CPU: what is measured (`devices.cpu`) is already what is reached, and ranks meet over gloo within one machine.
 CPU = Rates(matmul=1.0, memory=1.0, decode=1.0, link=1.0, node_link=2e9, far_link=1e8, collective=5e-4)
-# vLLM's CPU build, synchronous; measured by bench/step_cost.py.
-VLLM_CPU = Program(4, writer_step=4e-3, writer_row=3e-5, piece_launches=8, push=0.2, tensor_step=2e-4)
+# vLLM's CPU build, synchronous; fitted to what bench/step_cost.py measures at 16 and 64 answers, and to its push.
+VLLM_CPU = Program(writer_step=2e-3, writer_row=1e-4, piece_launches=8, push=0.07, tensor_step=2e-4)
 
 
 # ---------------------------------------------------------------- answers
@@ -133,6 +140,11 @@ class Site:
     rates: Rates = Rates()
     half: bool = True  # computed in bfloat16
 
+    @property
+    def width(self) -> int:
+        """Bytes of a weight, and of a key or value, where it is computed with."""
+        return 2 if self.half else FULL
+
     def takes(self, flops: float, moved: float = 0.0) -> float:
         """Seconds of a pass over tensors: its matrix products, and the traffic between them."""
         return flops / (self.device.flops * self.rates.matmul) + moved / (self.device.bandwidth * self.rates.memory)
@@ -145,7 +157,7 @@ class Site:
         """Answers of so many tokens whose keys and values fit beside the sampler's weights in its share of memory."""
         if not getattr(config, "gpu_memory", 0) or not self.device.memory:
             return config.rollout_batch
-        shape, width = self.shape, self.program.weight_bytes
+        shape, width = self.shape, self.width
         free = config.gpu_memory * self.device.memory - width * shape.weights
         return max(1, int(free // (2 * width * shape.layers * shape.kv * tokens)))
 
@@ -164,7 +176,7 @@ def decode_step(site: Site, rows: float, cached: float) -> float:
 
     Weights are read once for all answers, keys and values once for each.
     """
-    shape, size, width = site.shape, site.shape.size, site.program.weight_bytes
+    shape, size, width, program = site.shape, site.shape.size, site.width, site.program
     weights, values = size.body + size.head, 2 * shape.layers * shape.kv
 
     def takes(flops: float, moved: float) -> float:  # one kind of kernel: the slower of the two hides the other
@@ -172,9 +184,13 @@ def decode_step(site: Site, rows: float, cached: float) -> float:
         return max(flops / (device.flops * rates.matmul), moved / (device.bandwidth * rates.decode))
 
     matrices = takes(2 * weights * rows, width * weights)
-    attention = takes(4 * size.attention * cached, width * values * cached)
+    attention = takes(4 * size.attention * cached, program.cache_moves * width * values * cached)
     logits = takes(0, site.rates.logit * shape.vocabulary * rows)
-    return site.beside(matrices + attention + logits, site.program.writer_step + site.program.writer_row * rows)
+    host = program.writer_step + program.writer_row * rows
+    if program.eager:
+        matrices += takes(0, site.rates.traffic * layer_activations(shape, site.half) * shape.layers * rows)
+        host += (site.rates.layer_launches * shape.layers + site.rates.head_launches) * site.device.launch
+    return site.beside(matrices + attention + logits, host)
 
 
 def write_seconds(lengths: Sequence[int], prompt: float, slots: int, step: Callable[[float, float], float]) -> float:
@@ -259,8 +275,7 @@ def _gathers(site: Site, backward: bool) -> float:
 
     Gradients travel in float32 (`policy.shard`).
     """
-    width = 2 if site.half else FULL
-    size = site.shape.weights * (2 * width + FULL if backward else width)
+    size = site.shape.weights * (2 * site.width + FULL if backward else site.width)
     return site.travels(size, (site.shape.layers + 1) * (3 if backward else 1))
 
 
@@ -272,7 +287,7 @@ def optimizer_seconds(site: Site) -> float:
 
 def push_seconds(site: Site) -> float:
     """Gather the weights as the sampler reads them, hand them over, and let both score the canary's rows."""
-    size = site.program.weight_bytes * site.shape.weights
+    size = site.width * site.shape.weights
     gather = site.travels(size, 12 * site.shape.layers + 3) if site.ranks > 1 else 0.0
     return site.program.push + site.program.push_byte * size + gather
 
@@ -296,7 +311,7 @@ def step_seconds(config: Any, site: Site, guess: Guess = Guess()) -> dict[str, f
     groups = groups_of(trained, guess.prompt, answers)
     slots = min(config.rollout_batch, site.room(config, guess.prompt + guess.mean_answer * config.max_new_tokens))
     generate = count * generate_seconds(site, written, guess.prompt, answers, slots)
-    verifying = guess.verdict * count * len(written) / site.ranks / guess.verifiers
+    verifying = guess.verdict * count * len(written) / site.ranks / guess.verifiers  # while others are written
     logprobs = pass_seconds(site, groups, config.microbatch_tokens) if config.kl_coef > 0 else 0.0
     if updates > 1 or site.program.old_always:
         logprobs += pass_seconds(site, groups, config.microbatch_tokens, entropy=True)
@@ -311,7 +326,7 @@ def step_seconds(config: Any, site: Site, guess: Guess = Guess()) -> dict[str, f
     state = 4 * FULL * site.shape.weights / site.ranks  # policy, reference, two moments
     return {
         "generate": generate,
-        "reward": max(0.0, verifying - generate) + guess.verdict,  # verified while others are written, but for the last
+        "reward": max(0.0, verifying - generate) + guess.verdict if site.program.beside else verifying,
         "logprobs": logprobs,
         "update": update + updates * optimizer_seconds(site),
         "push": push_seconds(site),
