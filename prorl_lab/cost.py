@@ -8,6 +8,7 @@ answer, again and again, which reads all weights and all keys and values.  What 
 `Guess`, what a device reaches of its data sheet in `Rates`, and what the programs do differently in `Program`.
 """
 
+import dataclasses
 import functools
 import heapq
 import math
@@ -43,7 +44,7 @@ class Guess:
 class Rates:
     """Which share of its data sheet a device reaches, and what the host adds.  Sources behind each."""
 
-    matmul: float = 0.65  # of peak FLOP/s; assumed, from cuBLAS at the widths of 1.5B and 7B models
+    matmul: float = 0.5  # of peak FLOP/s; fitted to supervised training of 0.6B and 4B (prime-rl, H100, 16k tokens)
     memory: float = 0.8  # of the bandwidth, by operations that only pass over a tensor; assumed
     decode: float = 0.6  # of the bandwidth, by a decoding step: many small kernels; assumed
     link: float = 0.7  # of the bandwidth between devices; assumed
@@ -67,7 +68,8 @@ class Program:
     """How a program does what costs time."""
 
     writer_step: float  # seconds of the host for a decoding step,
-    writer_row: float  # and for each answer in it
+    writer_row: float  # for each answer in it,
+    writer_answer: float = 0.0  # and for an answer as a whole: to take it in, and to hand it out
     eager: bool = False  # is a decoding step written as transformers computes it, or in fused kernels?
     cache_moves: float = 1.0  # times that keys and values are read or written in a decoding step
     packed: bool = True  # no padding, and each prompt read once
@@ -92,8 +94,12 @@ MINI = Program(
 
 # A CPU: what is measured (`devices.cpu`) is already what is reached, and ranks meet over gloo within one machine.
 CPU = Rates(matmul=1.0, memory=1.0, decode=1.0, link=1.0, node_link=2e9, far_link=1e8, collective=5e-4)
-# vLLM's CPU build, synchronous; fitted to what bench/step_cost.py measures at 16 and 64 answers, and to its push.
-VLLM_CPU = Program(writer_step=2e-3, writer_row=1e-4, piece_launches=8, push=0.07, tensor_step=2e-4)
+# vLLM's CPU build, synchronous; the first three are fitted by bench/step_cost.py to calls of 16 to 512 answers.
+VLLM_CPU = Program(
+    writer_step=6.9e-3, writer_row=1e-4, writer_answer=1e-4, piece_launches=8, push=0.08, tensor_step=2e-4
+)
+# There, attention of one query costs some 2 microseconds for each head and layer; fitted to the laptop model.
+MINI_CPU = dataclasses.replace(MINI, writer_row=3.5e-5)
 
 
 # ---------------------------------------------------------------- answers
@@ -223,7 +229,8 @@ def generate_seconds(site: Site, lengths: Sequence[int], prompt: float, answers:
     """
     share = sorted(lengths, reverse=True)[:: site.ranks]
     prefill = site.takes(2 * site.shape.size.body * prompt * len(share) / answers)
-    return prefill + write_seconds(share, prompt, slots, lambda rows, cached: decode_step(site, rows, cached))
+    writing = write_seconds(share, prompt, slots, lambda rows, cached: decode_step(site, rows, cached))
+    return prefill + writing + site.program.writer_answer * len(share)
 
 
 def rounds(config: Any, keep: float) -> tuple[float, float]:
