@@ -73,6 +73,7 @@ class Program:
     eager: bool = False  # is a decoding step written as transformers computes it, or in fused kernels?
     cache_moves: float = 1.0  # times that keys and values are read or written in a decoding step
     packed: bool = True  # no padding, and each prompt read once
+    repeats: float = 0.0  # times that a prompt's keys and values are read or written for each of its answers
     padding: float = 0.0  # tokens computed for nothing, as a share of the others
     piece_launches: int = 0  # operations of a layer for each prompt and answer; a kernel for ragged rows needs none
     beside: bool = True  # are answers verified while others are written?
@@ -88,7 +89,14 @@ VLLM = Program(writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-1
 # prorl_mini: each step reads the cache and copies it twice, to append to it and to drop the rows that are finished.
 # Padding, of prompts and of answers sorted by length: 0.44 in a pass over the laptop's batch, 0.8 in its mini-batches.
 MINI = Program(
-    writer_step=1e-3, writer_row=2e-6, eager=True, cache_moves=5.0, padding=0.6, beside=False, old_always=True
+    writer_step=1e-3,
+    writer_row=2e-6,
+    eager=True,
+    cache_moves=5.0,
+    repeats=5.0,
+    padding=0.6,
+    beside=False,
+    old_always=True,
 )
 
 
@@ -242,7 +250,7 @@ def rounds(config: Any, keep: float) -> tuple[float, float]:
     if not config.dynamic_sampling:
         return 1.0, 1.0
     needed = min(1 / keep, float(config.max_rounds))
-    return (needed, 1.0) if getattr(config, "draw", "rounds") == "rounds" else (1.0, needed)
+    return (needed, 1.0) if config.draw == "rounds" else (1.0, needed)
 
 
 # ---------------------------------------------------------------- passes through the model
@@ -264,10 +272,12 @@ def pass_seconds(
     padded = 1 + program.padding
     bodies, heads = (3 + checkpointing, 4) if backward else (1, 1)  # as many forward passes
     passes = 1 + rates.entropy * entropy + rates.logit_backward * backward  # over the logits
+    repeated = program.repeats * 2 * site.width * shape.kv * sum(prompt * len(lengths) for prompt, lengths in groups)
     moved = tokens * shape.layers * rates.traffic * layer_activations(shape, site.half) * bodies
     logits = answers * shape.vocabulary * rates.logit * passes
     share = site.ranks
-    computing = site.takes(padded * (body * bodies + head * heads) / share, (padded * moved + logits) / share)
+    moved = padded * moved + repeated * shape.layers * bodies + logits
+    computing = site.takes(padded * (body * bodies + head * heads) / share, moved / share)
 
     each = math.ceil(padded * tokens / batches / share / microbatch) * batches  # micro-batches of a rank
     pieces = sum(1 + len(lengths) for _, lengths in groups) / share

@@ -189,7 +189,7 @@ def test_twice_the_answers_take_about_twice_the_passes():
 
 def test_drawing_ahead_waits_once():
     config, site = paper(), cost.Site(R1, H100, 32)
-    ways = [SimpleNamespace(**{**vars(config), "draw": draw}) for draw in ("rounds", "ahead")]
+    ways = [SimpleNamespace(**{**vars(config), "draw": draw}) for draw in ("rounds", "adaptive")]
     in_rounds, at_once = (cost.step_seconds(way, site)["generate"] for way in ways)
     assert 0.5 < at_once / in_rounds < 0.95
     assert cost.rounds(config, 1.0) == (1.0, 1.0)
