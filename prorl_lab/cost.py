@@ -8,6 +8,7 @@ answer, again and again, which reads all weights and all keys and values.  What 
 `Guess`, what a device reaches of its data sheet in `Rates`, and what the programs do differently in `Program`.
 """
 
+import dataclasses
 import functools
 import heapq
 import math
@@ -43,7 +44,7 @@ class Guess:
 class Rates:
     """Which share of its data sheet a device reaches, and what the host adds.  Sources behind each."""
 
-    matmul: float = 0.65  # of peak FLOP/s; assumed, from cuBLAS at the widths of 1.5B and 7B models
+    matmul: float = 0.5  # of peak FLOP/s; fitted to supervised training of 0.6B and 4B (prime-rl, H100, 16k tokens)
     memory: float = 0.8  # of the bandwidth, by operations that only pass over a tensor; assumed
     decode: float = 0.6  # of the bandwidth, by a decoding step: many small kernels; assumed
     link: float = 0.7  # of the bandwidth between devices; assumed
@@ -66,12 +67,16 @@ class Rates:
 class Program:
     """How a program does what costs time."""
 
-    weight_bytes: int  # of a weight where answers are written
     writer_step: float  # seconds of the host for a decoding step,
-    writer_row: float  # and for each answer in it
+    writer_row: float  # for each answer in it,
+    writer_answer: float = 0.0  # and for an answer as a whole: to take it in, and to hand it out
+    eager: bool = False  # is a decoding step written as transformers computes it, or in fused kernels?
+    cache_moves: float = 1.0  # times that keys and values are read or written in a decoding step
     packed: bool = True  # no padding, and each prompt read once
+    repeats: float = 0.0  # times that a prompt's keys and values are read or written for each of its answers
     padding: float = 0.0  # tokens computed for nothing, as a share of the others
     piece_launches: int = 0  # operations of a layer for each prompt and answer; a kernel for ragged rows needs none
+    beside: bool = True  # are answers verified while others are written?
     old_always: bool = False  # are the old log-probs computed even where there is one update a step
     push: float = 0.0  # seconds of a weight push,
     push_byte: float = 0.0  # and for each byte of the weights
@@ -80,13 +85,29 @@ class Program:
 
 # Host: of vLLM's Python 1.6 ms a step at 128 answers without log-probs, 2.3 with, 9.7 at 512, measured without a model.
 # Push: fitted to four reloads in place of 0.5B to 7B (vLLM PR 48382: 0.32, 0.35, 2.07, 3.3 s).
-VLLM = Program(weight_bytes=2, writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-10)
+VLLM = Program(writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-10)
+# prorl_mini: each step reads the cache and copies it twice, to append to it and to drop the rows that are finished.
+# Padding, of prompts and of answers sorted by length: 0.44 in a pass over the laptop's batch, 0.8 in its mini-batches.
+MINI = Program(
+    writer_step=1e-3,
+    writer_row=2e-6,
+    eager=True,
+    cache_moves=5.0,
+    repeats=5.0,
+    padding=0.6,
+    beside=False,
+    old_always=True,
+)
 
 
 # A CPU: what is measured (`devices.cpu`) is already what is reached, and ranks meet over gloo within one machine.
 CPU = Rates(matmul=1.0, memory=1.0, decode=1.0, link=1.0, node_link=2e9, far_link=1e8, collective=5e-4)
-# vLLM's CPU build, synchronous; measured by bench/step_cost.py.
-VLLM_CPU = Program(4, writer_step=4e-3, writer_row=3e-5, piece_launches=8, push=0.2, tensor_step=2e-4)
+# vLLM's CPU build, synchronous; the first three are fitted by bench/step_cost.py to calls of 16 to 512 answers.
+VLLM_CPU = Program(
+    writer_step=6.9e-3, writer_row=1e-4, writer_answer=1e-4, piece_launches=8, push=0.08, tensor_step=2e-4
+)
+# There, attention of one query costs some 2 microseconds for each head and layer; fitted to the laptop model.
+MINI_CPU = dataclasses.replace(MINI, writer_row=3.5e-5)
 
 
 # ---------------------------------------------------------------- answers
@@ -133,6 +154,11 @@ class Site:
     rates: Rates = Rates()
     half: bool = True  # computed in bfloat16
 
+    @property
+    def width(self) -> int:
+        """Bytes of a weight, and of a key or value, where it is computed with."""
+        return 2 if self.half else FULL
+
     def takes(self, flops: float, moved: float = 0.0) -> float:
         """Seconds of a pass over tensors: its matrix products, and the traffic between them."""
         return flops / (self.device.flops * self.rates.matmul) + moved / (self.device.bandwidth * self.rates.memory)
@@ -145,7 +171,7 @@ class Site:
         """Answers of so many tokens whose keys and values fit beside the sampler's weights in its share of memory."""
         if not getattr(config, "gpu_memory", 0) or not self.device.memory:
             return config.rollout_batch
-        shape, width = self.shape, self.program.weight_bytes
+        shape, width = self.shape, self.width
         free = config.gpu_memory * self.device.memory - width * shape.weights
         return max(1, int(free // (2 * width * shape.layers * shape.kv * tokens)))
 
@@ -164,7 +190,7 @@ def decode_step(site: Site, rows: float, cached: float) -> float:
 
     Weights are read once for all answers, keys and values once for each.
     """
-    shape, size, width = site.shape, site.shape.size, site.program.weight_bytes
+    shape, size, width, program = site.shape, site.shape.size, site.width, site.program
     weights, values = size.body + size.head, 2 * shape.layers * shape.kv
 
     def takes(flops: float, moved: float) -> float:  # one kind of kernel: the slower of the two hides the other
@@ -172,9 +198,13 @@ def decode_step(site: Site, rows: float, cached: float) -> float:
         return max(flops / (device.flops * rates.matmul), moved / (device.bandwidth * rates.decode))
 
     matrices = takes(2 * weights * rows, width * weights)
-    attention = takes(4 * size.attention * cached, width * values * cached)
+    attention = takes(4 * size.attention * cached, program.cache_moves * width * values * cached)
     logits = takes(0, site.rates.logit * shape.vocabulary * rows)
-    return site.beside(matrices + attention + logits, site.program.writer_step + site.program.writer_row * rows)
+    host = program.writer_step + program.writer_row * rows
+    if program.eager:
+        matrices += takes(0, site.rates.traffic * layer_activations(shape, site.half) * shape.layers * rows)
+        host += (site.rates.layer_launches * shape.layers + site.rates.head_launches) * site.device.launch
+    return site.beside(matrices + attention + logits, host)
 
 
 def write_seconds(lengths: Sequence[int], prompt: float, slots: int, step: Callable[[float, float], float]) -> float:
@@ -207,7 +237,8 @@ def generate_seconds(site: Site, lengths: Sequence[int], prompt: float, answers:
     """
     share = sorted(lengths, reverse=True)[:: site.ranks]
     prefill = site.takes(2 * site.shape.size.body * prompt * len(share) / answers)
-    return prefill + write_seconds(share, prompt, slots, lambda rows, cached: decode_step(site, rows, cached))
+    writing = write_seconds(share, prompt, slots, lambda rows, cached: decode_step(site, rows, cached))
+    return prefill + writing + site.program.writer_answer * len(share)
 
 
 def rounds(config: Any, keep: float) -> tuple[float, float]:
@@ -219,7 +250,7 @@ def rounds(config: Any, keep: float) -> tuple[float, float]:
     if not config.dynamic_sampling:
         return 1.0, 1.0
     needed = min(1 / keep, float(config.max_rounds))
-    return (needed, 1.0) if getattr(config, "draw", "rounds") == "rounds" else (1.0, needed)
+    return (needed, 1.0) if config.draw == "rounds" else (1.0, needed)
 
 
 # ---------------------------------------------------------------- passes through the model
@@ -241,10 +272,12 @@ def pass_seconds(
     padded = 1 + program.padding
     bodies, heads = (3 + checkpointing, 4) if backward else (1, 1)  # as many forward passes
     passes = 1 + rates.entropy * entropy + rates.logit_backward * backward  # over the logits
+    repeated = program.repeats * 2 * site.width * shape.kv * sum(prompt * len(lengths) for prompt, lengths in groups)
     moved = tokens * shape.layers * rates.traffic * layer_activations(shape, site.half) * bodies
     logits = answers * shape.vocabulary * rates.logit * passes
     share = site.ranks
-    computing = site.takes(padded * (body * bodies + head * heads) / share, (padded * moved + logits) / share)
+    moved = padded * moved + repeated * shape.layers * bodies + logits
+    computing = site.takes(padded * (body * bodies + head * heads) / share, moved / share)
 
     each = math.ceil(padded * tokens / batches / share / microbatch) * batches  # micro-batches of a rank
     pieces = sum(1 + len(lengths) for _, lengths in groups) / share
@@ -259,8 +292,7 @@ def _gathers(site: Site, backward: bool) -> float:
 
     Gradients travel in float32 (`policy.shard`).
     """
-    width = 2 if site.half else FULL
-    size = site.shape.weights * (2 * width + FULL if backward else width)
+    size = site.shape.weights * (2 * site.width + FULL if backward else site.width)
     return site.travels(size, (site.shape.layers + 1) * (3 if backward else 1))
 
 
@@ -272,7 +304,7 @@ def optimizer_seconds(site: Site) -> float:
 
 def push_seconds(site: Site) -> float:
     """Gather the weights as the sampler reads them, hand them over, and let both score the canary's rows."""
-    size = site.program.weight_bytes * site.shape.weights
+    size = site.width * site.shape.weights
     gather = site.travels(size, 12 * site.shape.layers + 3) if site.ranks > 1 else 0.0
     return site.program.push + site.program.push_byte * size + gather
 
@@ -296,7 +328,7 @@ def step_seconds(config: Any, site: Site, guess: Guess = Guess()) -> dict[str, f
     groups = groups_of(trained, guess.prompt, answers)
     slots = min(config.rollout_batch, site.room(config, guess.prompt + guess.mean_answer * config.max_new_tokens))
     generate = count * generate_seconds(site, written, guess.prompt, answers, slots)
-    verifying = guess.verdict * count * len(written) / site.ranks / guess.verifiers
+    verifying = guess.verdict * count * len(written) / site.ranks / guess.verifiers  # while others are written
     logprobs = pass_seconds(site, groups, config.microbatch_tokens) if config.kl_coef > 0 else 0.0
     if updates > 1 or site.program.old_always:
         logprobs += pass_seconds(site, groups, config.microbatch_tokens, entropy=True)
@@ -311,7 +343,7 @@ def step_seconds(config: Any, site: Site, guess: Guess = Guess()) -> dict[str, f
     state = 4 * FULL * site.shape.weights / site.ranks  # policy, reference, two moments
     return {
         "generate": generate,
-        "reward": max(0.0, verifying - generate) + guess.verdict,  # verified while others are written, but for the last
+        "reward": max(0.0, verifying - generate) + guess.verdict if site.program.beside else verifying,
         "logprobs": logprobs,
         "update": update + updates * optimizer_seconds(site),
         "push": push_seconds(site),

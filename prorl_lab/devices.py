@@ -41,7 +41,7 @@ SHEETS = {
     "L4": (121e12, 0.3e12, 24e9),
     "A10": (125e12, 0.6e12, 24e9),
 }
-LAUNCH = 5e-6  # seconds of PyTorch's host side for an operation of a model on a GPU
+LAUNCH = 1e-5  # seconds of the host, Python and PyTorch, for an operation of a model on a GPU; assumed
 
 
 def named(name: str) -> Device | None:
@@ -65,20 +65,29 @@ def cpu(rows: int = 2048, width: int = 128, memory: float = 0.0) -> Device:
     """
     hidden, weight = torch.randn(rows, width), torch.randn(3 * width, width)
     product = _seconds(lambda: F.linear(hidden, weight))
-    out = torch.empty_like(hidden)
-    stream = _seconds(lambda: torch.add(hidden, out, out=out))
-    few = torch.ones(1)
+    others = [torch.randn(rows, width) for _ in range(8)]
+    # New tensors of others that were used long ago, as in a model: they are in no cache, and pages have to be found.
+    stream = _seconds(lambda: [hidden * other for other in others]) / len(others)
     return Device(
         "this CPU",
         flops=2 * rows * width * 3 * width / product,
         bandwidth=3 * hidden.nbytes / stream,  # two read, one written
         memory=memory,
-        launch=_seconds(lambda: few + few),
+        launch=_seconds(_few_small_operations) / OPERATIONS,
         asynchronous=False,
     )
 
 
-@torch.no_grad()
+OPERATIONS = 19  # of the function below, forward and backward, as the dispatcher counts them
+
+
+def _few_small_operations() -> None:
+    """A prompt's and an answer's worth of attention with its mask, and its gradient: what a small model does most."""
+    query, key = torch.zeros(1, 4, 10, 32, requires_grad=True), torch.zeros(1, 4, 20, 32, requires_grad=True)
+    mask = torch.ones(10, 20, dtype=torch.bool).tril(10)
+    F.scaled_dot_product_attention(query, key, key, attn_mask=mask).sum().backward()
+
+
 def _seconds(work: Callable[[], object], turns: int = 7, least: float = 0.02) -> float:
     """Median over turns of what one call takes; a turn repeats it for at least so many seconds."""
     start, calls = time.perf_counter(), 0

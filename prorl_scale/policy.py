@@ -55,16 +55,7 @@ def packed_attention(
     keys, values = (take(x, 2, pieces.keys) for x in (key, value))
     plain = softcap is None and s_aux is None
     if plain and query.is_cuda and query.dtype != torch.float32:  # a flash kernel without float32; not yet run on a GPU
-        from torch.nn.attention.varlen import varlen_attn  # needs CUDA to be of use
-
-        q, k, v = (x[0].transpose(0, 1) for x in (query, keys, values))  # (T or keys, heads, D)
-        # The last query of a piece sees its last key, and each one before it one key less; backwards all, or a window.
-        seen = (-1 if sliding_window is None else sliding_window - 1, 0)
-        out = varlen_attn(
-            q, k, v, pieces.starts, pieces.key_starts, pieces.longest, pieces.longest,
-            scale=scaling, window_size=seen, enable_gqa=grouped,
-        )  # fmt: skip
-        return out[None], None
+        return _ragged(query, keys, values, pieces, sliding_window, scaling), None
     # `split`, not a slice for each piece: the backward pass of a slice fills a whole row with zeros.
     lengths, seen = pieces.starts.diff().tolist(), pieces.key_starts.diff().tolist()
     rows = []
@@ -76,6 +67,25 @@ def packed_attention(
         else:
             rows.append(_with_scores(q, k, v, mask, scaling, softcap, s_aux))
     return torch.cat(rows, 2).transpose(1, 2), None
+
+
+def _ragged(
+    query: Tensor, keys: Tensor, values: Tensor, pieces: batch.Pieces, window: int | None, scaling: float | None
+) -> Tensor:
+    """All pieces in one kernel, without masks: query (1, H, T, D), keys, values (1, K, number, D) -> (1, T, H, D).
+
+    torch aligns a piece's queries with the end of its keys: the last query sees the last key, and each one before it
+    one key less (torch/nn/attention/varlen.py of 2.13: window_size (-1, 0)); backwards all, or a window.
+    """
+    from torch.nn.attention.varlen import varlen_attn  # needs CUDA to be of use
+
+    q, k, v = (x[0].transpose(0, 1) for x in (query, keys, values))  # (T or keys, heads, D)
+    seen = (-1 if window is None else window - 1, 0)
+    out = varlen_attn(
+        q, k, v, pieces.starts, pieces.key_starts, pieces.longest, pieces.longest,
+        scale=scaling, window_size=seen, enable_gqa=query.shape[1] != keys.shape[1],
+    )  # fmt: skip
+    return out[None]
 
 
 def _mask(query: Tensor, key: Tensor, window: int | None) -> Tensor | None:

@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +95,8 @@ class Engine:
         finished: called with a prompt's place and its group as soon as that is whole, while others are being written.
         """
         how = functools.partial(
-            self.sampling, n=num_answers, temperature=temperature, top_p=self.top_p, logprobs=0, detokenize=False,
-            max_tokens=self.config.max_new_tokens, stop_token_ids=self.stop_ids,
+            self.sampling, n=num_answers, temperature=temperature, top_p=self.top_p, logprobs=0, flat_logprobs=True,
+            max_tokens=self.config.max_new_tokens, stop_token_ids=self.stop_ids, detokenize=False,
         )  # fmt: skip
         # On a CPU vLLM samples from torch's generator, and seeds of requests make it several times slower.  On a GPU it
         # has generators of its own, which only such seeds reach; answer i of a prompt gets the prompt's seed plus i.
@@ -121,10 +121,10 @@ class Engine:
 
     def score(self, rows: list[list[int]]) -> Tensor:
         """Log-probs at temperature 1 of every token but the first of each row, end to end."""
-        how = self.sampling(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        how = self.sampling(temperature=0, max_tokens=1, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
         self._forget()
         done = self.llm.generate([{"prompt_token_ids": row} for row in rows], how, use_tqdm=False)
-        return torch.cat([_logprobs(row[1:], r.prompt_logprobs[1:]) for row, r in zip(rows, done, strict=True)])
+        return torch.cat([_logprobs(row[1:], r.prompt_logprobs) for row, r in zip(rows, done, strict=True)])
 
     def _forget(self) -> None:
         """Empty the prefix cache: what it holds was computed with older weights, and a resumed run starts without."""
@@ -193,8 +193,11 @@ def _draws_from(generator: torch.Generator) -> Iterator[None]:
         where.set_rng_state(before)
 
 
-def _logprobs(ids: Iterable[int], entries: Iterable[dict]) -> Tensor:
-    return torch.tensor([entry[token].logprob for token, entry in zip(ids, entries, strict=True)])
+def _logprobs(ids: Sequence[int], flat: Any) -> Tensor:
+    """Each token's log-prob, from vLLM's flat container: two lists, in place of a dict of objects for every token."""
+    if list(flat.token_ids) != list(ids):  # one entry a place, that of the token itself, is what was asked for
+        raise RuntimeError("vLLM reports log-probs of other tokens than it wrote")
+    return torch.tensor(flat.logprobs)
 
 
 @dataclass

@@ -152,6 +152,8 @@ def break_this_rank(fault):
         train.train_step = after_step(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
     elif fault == "hang":
         train.train_step = after_step(2, lambda: time.sleep(600))
+    elif fault == "long-step":
+        train.train_step = after_step(2, lambda: time.sleep(45))
     elif fault == "full-disk":
         train.train_step = after_step(2, fill_the_disk)
     elif fault == "no-vllm":

@@ -135,7 +135,7 @@ def test_writing_by_hand():
 def test_a_decoding_step_by_hand():
     """Few rows: bounded by weights and cache.  Many: by arithmetic.  A slow host shows where nothing hides it."""
     shape = Shape(64, 2, 4, 2, 16, 160, 300, tied=True)
-    site = cost.Site(shape, ONE, program=cost.Program(2, 0.0, 0.0), rates=PLAIN)
+    site = cost.Site(shape, ONE, program=cost.Program(0.0, 0.0), rates=PLAIN)
     strong = dataclasses.replace(site, device=dataclasses.replace(ONE, flops=1e15))
     weights = shape.size.body + shape.size.head
     logits = PLAIN.logit * 300 / 1e12
@@ -143,7 +143,7 @@ def test_a_decoding_step_by_hand():
     assert cost.decode_step(strong, 1, 1000) == pytest.approx(2 * weights / 1e12 + cache + logits)
     many = 10_000
     assert cost.decode_step(site, many, 0) == pytest.approx(2 * weights * many / 1e12 + many * logits)
-    slow = dataclasses.replace(site, program=cost.Program(2, 1.0, 0.5))
+    slow = dataclasses.replace(site, program=cost.Program(1.0, 0.5))
     assert cost.decode_step(slow, 2, 0) == 2.0
     turns = dataclasses.replace(slow, device=dataclasses.replace(ONE, asynchronous=False))
     assert cost.decode_step(turns, 2, 0) > 2.0
@@ -189,7 +189,7 @@ def test_twice_the_answers_take_about_twice_the_passes():
 
 def test_drawing_ahead_waits_once():
     config, site = paper(), cost.Site(R1, H100, 32)
-    ways = [SimpleNamespace(**{**vars(config), "draw": draw}) for draw in ("rounds", "ahead")]
+    ways = [SimpleNamespace(**{**vars(config), "draw": draw}) for draw in ("rounds", "adaptive")]
     in_rounds, at_once = (cost.step_seconds(way, site)["generate"] for way in ways)
     assert 0.5 < at_once / in_rounds < 0.95
     assert cost.rounds(config, 1.0) == (1.0, 1.0)

@@ -6,6 +6,7 @@ The same bodies run on the CPU, so that their logic is proven on machines withou
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import varlen
 
 import prorl_mini as mini
 from prorl_lab import laptop, models
@@ -103,6 +104,34 @@ def test_packed_attention(device, record_property, dtype):
     assert_close(
         record_property, [out, *ours], [expected, *torch.autograd.grad(expected, exact, upstream)], dtype
     )  # fmt: skip
+
+
+def as_documented(q, k, v, q_starts, k_starts, longest_q, longest_k, *, scale, window_size, enable_gqa):
+    """What `varlen_attn` computes by its documentation, a piece at a time: causal, aligned at the end, in a window."""
+    assert max(q_starts.diff().tolist()) <= longest_q
+    assert max(k_starts.diff().tolist()) <= longest_k
+    left, right = window_size
+    out = []
+    for a, b, c, d in zip(q_starts, q_starts[1:], k_starts, k_starts[1:], strict=False):
+        distance = torch.arange(b - a)[:, None] + (d - c) - (b - a) - torch.arange(d - c)  # of a key behind its query
+        mask = (distance >= -right) & ((distance <= left) | torch.tensor(left < 0))
+        piece = (x[None].transpose(1, 2) for x in (q[a:b], k[c:d], v[c:d]))
+        out.append(F.scaled_dot_product_attention(*piece, attn_mask=mask, scale=scale, enable_gqa=enable_gqa))
+    return torch.cat(out, 2)[0].transpose(0, 1)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_what_the_kernel_for_ragged_rows_is_given(monkeypatch, window):
+    """The branch of a GPU, with torch's kernel by its documentation: values and gradients of the other branch."""
+    (q, k, v), how, _ = packed_inputs("float32", "cpu")
+    monkeypatch.setattr(varlen, "varlen_attn", as_documented)
+    keys, values = (policy.take(x, 2, how["pieces"].keys) for x in (k, v))
+    ragged = policy._ragged(q, keys, values, how["pieces"], window, how["scaling"])
+    usual, _ = policy.packed_attention(None, q, k, v, None, sliding_window=window, **how)
+    torch.testing.assert_close(ragged, usual)
+    upstream = torch.randn(usual.shape, generator=torch.Generator().manual_seed(1))
+    for ours, theirs in zip(*(torch.autograd.grad(x, (q, k, v), upstream) for x in (ragged, usual)), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @both_precisions

@@ -11,7 +11,7 @@ import prorl_mini as mini
 from prorl_lab import models, settings
 from prorl_lab.errors import UserError
 from prorl_lab.shapes import Shape, answers_that_fit
-from prorl_scale import config, start, train
+from prorl_scale import config, rollout, start, train
 from scripts import gpu_check
 from tests.test_scale_parity import build_model
 
@@ -112,3 +112,37 @@ def test_every_gpu_check_stands_in_one_of_the_halves():
     """A check that no half runs would never be run."""
     files = {path.relative_to(gpu_check.ROOT).as_posix() for path in (gpu_check.ROOT / "tests").glob("test_gpu*.py")}
     assert files == {name for half in gpu_check.HALVES.values() for name in half}
+
+
+class RecordedLLM:
+    """vLLM as `Engine` sees it, on a machine without one: notes what is asked of it, in order."""
+
+    def __init__(self, folder, **given):
+        self.given, self.asked = given, []
+
+    def apply_model(self, look):
+        return [look(SimpleNamespace(lm_head=None))]
+
+    def __getattr__(self, name):
+        def ask(*args, **given):
+            self.asked.append((name, *args, *(given.get(key) for key in ("tags", "level") if key in given)))
+
+        return ask
+
+
+def test_the_engine_on_a_gpu_sleeps_and_wakes_in_two_stages(monkeypatch):
+    """Weights are woken, replaced, and only then the cache: both copies and the cache would not fit."""
+    fake = SimpleNamespace(LLM=RecordedLLM, SamplingParams=dict)
+    monkeypatch.setattr(rollout, "import_vllm", lambda: fake)
+    asked = config.Config(device="cuda", dtype="bfloat16", rollout_batch=8, gpu_memory=0.6, sleep_level=2)
+    engine = rollout.Engine("model", asked, [1], 64)
+    assert engine.llm.given["enable_sleep_mode"] is True
+    assert engine.llm.given["gpu_memory_utilization"] == 0.6
+    assert engine.llm.given["enforce_eager"] is False
+    assert engine.llm.given["dtype"] == "bfloat16"
+    engine.sleep()
+    engine.push(iter([("a", torch.ones(1))]))
+    names = [(call[0], call[-1]) for call in engine.llm.asked]
+    assert names == [
+        ("sleep", 2), ("wake_up", ["weights"]), ("collective_rpc", "reload_weights"), ("wake_up", ["kv_cache"])
+    ]  # fmt: skip

@@ -2,13 +2,15 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
 from prorl_scale.config import Config, parse
-from tests.launch import LIMIT, QUICK, ROOT, start, steps
+from tests.launch import LIMIT, ONE_MACHINE, QUICK, ROOT, saved, start, steps, wait_for_line
 
 SCRIPTS = sorted((ROOT / "scripts").glob("*.s*"))
 
@@ -157,3 +159,17 @@ def test_slurm_job_goes_on_after_the_failure_of_a_node(cluster):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_script_without_arguments_says_how(cluster, script):
     assert call(cluster, script)[0] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("allowed", "saved_steps"), [(120, 3), (None, 2)], ids=["as the scripts do", "by default"])
+def test_a_stop_waits_for_a_step_longer_than_torchrun_s_own_patience(tmp_path, allowed, saved_steps):
+    """SIGTERM in a step of 45 seconds: with --shutdown-timeout it ends and is saved, without it is killed after 30."""
+    how = [*ONE_MACHINE, "1", *(["--shutdown-timeout", allowed] if allowed else [])]
+    args = [*QUICK, "--save-every", "1", "--eval-every", "0", "--base-cache", tmp_path, "--out", tmp_path / "run"]
+    process = start("stand-in", *args, fault="long-step", nodes=how)
+    wait_for_line(process, "step     2")
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=LIMIT)
+    assert saved(tmp_path / "run")[-1] == f"step-{saved_steps:06d}"
