@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import prorl_mini as mini
 import prorl_v2 as v2
 from prorl_lab.ledger import Ledger
+from tutorials import build
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -84,6 +86,19 @@ def test_metrics_named_in_the_readme_are_written():
     assert written - named - {"step", "loss"} == {key for key in written if key.startswith("seconds_")}
 
 
+def test_levels_named_in_the_readme_are_those_of_the_recorded_runs():
+    """Clip shares over three seeds, and where the entropy of the long run ends."""
+
+    def column(run, key):
+        rows = map(json.loads, (LAPTOP / run / "metrics.jsonl").read_text().splitlines())
+        return [row[key] for row in rows if "event" not in row]
+
+    for run in ("prorl-0", "prorl-1", "prorl-2"):
+        assert f"{100 * statistics.mean(column(run, 'clip_high')):.2f} % and 1 to 2 % in the recorded runs" in README
+        assert 0.01 <= statistics.mean(column(run, "clip_low")) <= 0.02
+    assert f"down to {column('mini-long', 'entropy')[-1]:.2f} as the task is solved" in README
+
+
 def test_the_nine_stages_stand_in_order():
     source = (ROOT / "prorl_mini.py").read_text()
     assert re.findall(r"^# =+ \d\. (\w+)$", source, re.MULTILINE) == STAGES
@@ -100,7 +115,7 @@ def test_make_help_lists_the_targets():
 
 
 def measure(path):
-    """Lines, lines of code (without blank, comment and docstring lines), longest function, settings in sight."""
+    """Lines, lines of code (without blank, comment and docstring lines), words of those, longest function, settings."""
     source = path.read_text()
     tree, talk = ast.parse(source), set()
     for node in ast.walk(tree):
@@ -108,14 +123,25 @@ def measure(path):
             talk |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     lines = list(enumerate(source.splitlines(), 1))
     code = [line for number, line in lines if number not in talk and line.strip() and not line.strip().startswith("#")]
+    talked = " ".join(line for number, line in lines if number in talk or line.strip().startswith("#"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    (config,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    settings = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
     return {
         "lines": len(lines),
         "code": len(code),
+        "words": len(re.findall(r"\w[\w'.-]*", talked)),
         "longest": max(node.end_lineno - node.lineno + 1 for node in functions),
-        "settings": sum(isinstance(node, ast.AnnAssign) for node in config.body),
+        "settings": sum(isinstance(node, ast.AnnAssign) for config in settings for node in config.body),
     }
+
+
+def test_minutes_of_the_reading_order_are_those_of_the_rule():
+    """Lines of code and words of docstrings and comments by the rates of the tutorials, to about a tenth."""
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| (\d+) \|", README, re.MULTILINE)
+    assert len(rows) >= 6
+    for path, minutes in rows:
+        found = measure(ROOT / path)
+        assert int(minutes) == pytest.approx(found["code"] / build.LINES + found["words"] / build.WORDS, rel=0.1, abs=3)
 
 
 def test_the_file_is_one_sitting():
