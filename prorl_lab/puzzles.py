@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import reasoning_gym
+from reasoning_gym.cognition import number_sequences
 
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.seeds import derived
@@ -56,6 +57,23 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(numpys)
 
 
+LARGEST = 10**1000  # of a number in a sequence
+
+
+class BoundedRule(number_sequences.PatternRule):
+    """A rule of number_sequence whose numbers end somewhere.
+
+    Some rules square a number at every term, several times, so that one draw in some thousands would take all memory.
+    The library takes another rule where this one raises OverflowError.
+    """
+
+    def apply(self, sequence: list[int], position: int) -> int:
+        result = super().apply(sequence, position)
+        if abs(result) > LARGEST:
+            raise OverflowError
+        return result
+
+
 class NoProblem(Exception):
     """The generator made none from this seed: word_ladder finds no path, basic_arithmetic divides by zero."""
 
@@ -78,6 +96,7 @@ class Puzzles:
         return _quiet_and_seeded(seed) if self.task in GLOBAL else contextlib.nullcontext()
 
     def _create(self, seed: int) -> Any:
+        number_sequences.PatternRule = BoundedRule
         with self._alone(seed):
             size = REBUILT.get(self.task, SIZE)
             return reasoning_gym.create_dataset(self.task, seed=seed, size=size, **self.options)

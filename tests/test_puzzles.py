@@ -109,6 +109,13 @@ def test_a_generator_that_fails_costs_its_draw_and_not_the_run(good):
         puzzles.held_out("held-out", 0)
 
 
+def test_numbers_of_a_sequence_end_somewhere():
+    """Some of these draws used to square a number two dozen times, and took minutes and all memory."""
+    puzzles = Puzzles("number_sequence", 0)
+    longest = max(len(puzzles.train(number)["question"]) for number in range(3200))
+    assert 1000 < longest < 10_000
+
+
 def settings(**more):
     given = {"eval_every": 1, "eval_prompts": 16, "eval_sets": None, "boundary_prompts": 32, "seed": 0}
     return SimpleNamespace(**{**given, **more})
