@@ -307,7 +307,7 @@ STUDIES: dict[str, Study] = {
         ),
         equal="updates",
         common="--steps 100 --max-new-tokens 32 --prompts-per-step 8 --answers-per-prompt 8 --learning-rate 5e-6 "
-        "--boundary-prompts 32 --boundary-answers 16 --device cpu --binary-reward",
+        "--boundary-prompts 32 --boundary-answers 16 --device cpu --binary-reward True",
         seeds=(0, 1),
         home="real-model",
         needs="a short supervised warm-up to the answer format, and a trial that shows the task is neither 0 nor 1",

@@ -26,8 +26,8 @@ TINY = Study(
     arms={"ProRL": "", "cold": "--temperature 0.8"},
     claims=against("ProRL", "cold", ("entropy is higher", late("entropy"), "nats", 0.02)),
     equal="updates",
-    common="--steps 3 --warm-up-steps 60 --prompts-per-step 4 --answers-per-prompt 8 --eval-every 3 --eval-prompts 1 "
-    "--eval-answers 1 --boundary-prompts 0 --save-every 1 --reset-every 0 --no-binary-reward --no-dynamic-sampling",
+    common="--steps 3 --warm-up-steps 120 --prompts-per-step 4 --answers-per-prompt 8 --eval-every 3 --eval-prompts 1 "
+    "--eval-answers 1 --boundary-prompts 0 --save-every 1 --reset-every 0 --binary-reward False --no-dynamic-sampling",
     seeds=(0, 1),
 )
 
@@ -185,7 +185,8 @@ study.main(["run", "tiny", "--jobs", "1", "--out", {str(out)!r}], {{"tiny": tiny
 """
     first = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT)
     log = out / "small/ProRL-0.log"
-    wait_until(lambda: log.exists() and "step     1" in log.read_text())
+    wait_until(lambda: first.poll() is not None or (log.exists() and "step     1" in log.read_text()))
+    assert first.poll() is None
     first.send_signal(signal.SIGKILL)
     first.wait()
     wait_until(lambda: not (out / "small/ProRL-0/lock").exists())  # it saved, and ended
