@@ -1,16 +1,19 @@
 """What one training step generated, kept and threw away, and how long its parts took.
 
 Without this, selection looks like learning: the reward of the groups that were kept is near one half by construction,
-whatever the policy can do.  So `reward_unfiltered` and `solved` are over all answers, dropped ones included.
+whatever the policy can do.  So `reward_unfiltered` and `solved` are over all answers, dropped ones included, and so is
+`entropy_unfiltered`: groups with contrast are those that the policy is least sure of.
 """
 
 import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 PARTS = ("generate", "reward", "logprobs", "update")
+RECENT = 10  # rounds that say what share of the groups is kept
 
 
 class Ledger:
@@ -31,6 +34,10 @@ class Ledger:
         """Count one group of samples."""
         self.groups.append((tier, group, kept))
 
+    def kept(self, count: int) -> int:
+        """How many of the last `count` groups were kept."""
+        return sum(kept for _, _, kept in self.groups[-count:])
+
     @property
     def samples(self) -> list[Any]:
         """Every answer of this step."""
@@ -40,7 +47,6 @@ class Ledger:
         """The step's part of metrics.jsonl; None where there was nothing to average."""
         samples = self.samples
         trained = [s for group in trained_on for s in group]
-        trained_tokens = count_tokens(trained)
         tiers = {tier: self._tier([row for row in self.groups if row[0] == tier]) for tier, _, _ in self.groups}
         return {
             "reward": mean([s.reward for s in trained]),
@@ -48,7 +54,9 @@ class Ledger:
             "solved": mean([s.reward >= 1 for s in verified(samples)]),
             "length": mean([len(s.answer) for s in samples]),
             "truncated": mean([s.truncated for s in samples]),
-            "entropy": sum(s.entropy for s in trained) / trained_tokens if trained else None,
+            "unverified": sum(s.reward is None for s in samples),
+            "entropy": sum(s.entropy for s in trained) / count_tokens(trained) if trained else None,
+            "entropy_unfiltered": sum(s.sampler_entropy for s in samples) / count_tokens(samples) if samples else None,
             "groups_kept": len(trained_on),
             "groups_generated": len(self.groups),
             "tokens": count_tokens(samples),
@@ -69,6 +77,34 @@ class Ledger:
             "tokens": sum(map(count_tokens, groups)),
             "tokens_wasted": sum(count_tokens(group) for _, group, kept in rows if not kept),
         }
+
+
+def prompts_to_draw(missing: int, rounds: list[tuple[int, int]], drawn: int, config: Any) -> int:
+    """How many prompts a step's next round draws; 0: the step is full, or has drawn all that it may.
+
+    missing: groups that the step still wants.  rounds: (prompts drawn, groups kept) of the last rounds, of whatever
+    step.  drawn: prompts of this step so far.
+
+    A round takes as long as its longest answer, and nearly as long for many prompts as for few.  So it draws what is
+    missing over the share that was kept of late, and a tenth more, lest chance make another round necessary.  A step
+    that lacks a few groups asks for an eighth of P: what is too much waits for the next step.  One more group, kept,
+    stands for the time before the first round and against a division by zero.  `--draw rounds`: P prompts in each
+    round, as in the code base of the paper.
+
+    >>> from types import SimpleNamespace
+    >>> config = SimpleNamespace(draw="adaptive", dynamic_sampling=True, prompts_per_step=32, max_rounds=4)
+    >>> prompts_to_draw(32, [], 0, config), prompts_to_draw(32, [(39, 19), (40, 20)], 0, config)
+    (36, 71)
+    >>> prompts_to_draw(1, [(39, 19), (40, 20)], 71, config), prompts_to_draw(32, [(99, 0)], 40, config)
+    (9, 88)
+    """
+    if missing <= 0:
+        return 0
+    if config.draw == "rounds" or not config.dynamic_sampling:
+        return config.prompts_per_step
+    prompts, kept = map(sum, zip((1, 1), *rounds, strict=True))
+    wanted = max(missing, config.prompts_per_step / 8)
+    return min(math.ceil(1.1 * wanted * prompts / kept), config.max_rounds * config.prompts_per_step - drawn)
 
 
 def verified(samples: list[Any]) -> list[Any]:

@@ -1,7 +1,9 @@
 """Load the policy: the tiny laptop model, or any Hugging Face causal language model."""
 
 import contextlib
+import functools
 import json
+import math
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -16,6 +18,7 @@ from transformers.utils import cached_file
 from prorl_lab import laptop, probe
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.scoring.extract import FRAMES
+from prorl_lab.shapes import answers_that_fit, shape_of
 
 
 def load_policy(config: Any) -> tuple[Any, Any]:
@@ -62,9 +65,9 @@ def read(
     Weights and Adam's moments are float32 whatever the computation uses: a learning rate of 2e-6 changes most weights
     by less than one step of bfloat16, and such an update is rounded away.
     """
+    _check_files(asked, Path(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        config = AutoConfig.from_pretrained(folder)
+        tokenizer, config = open_folder(folder)
     except Exception as error:  # whatever foreign files make transformers and its helpers raise
         raise _unreadable(asked, error) from error
     if getattr(config, "quantization_config", None):
@@ -80,11 +83,14 @@ def read(
         # Sizes that do not fit are named by `_check_report`; without the flag they are an exception of many lines.
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True,
-            attn_implementation=config._attn_implementation,
+            attn_implementation=config._attn_implementation, trust_remote_code=False,
         )  # fmt: skip
     except Exception as error:  # as above
         raise _unreadable(asked, error) from error
     _check_report(asked, report)
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise UserError(f"the files of {asked} hold numbers that are not finite in {_some(broken)}: get them again")
     rows, added = len(model.get_input_embeddings().weight), tokenizer.get_added_vocab()
     # A special token beyond the embedding (Gemma 3 has one for images) harms no prompt without it, see `settings`.
     beyond = [word for word, i in tokenizer.get_vocab().items() if i >= rows and word not in added]
@@ -98,6 +104,31 @@ def read(
         model.config.tie_word_embeddings = False
     _make_writable(model.generation_config)
     return tokenizer, model
+
+
+def open_folder(folder: str) -> tuple[Any, Any]:
+    """-> (tokenizer, config) of a model's folder.  Raises whatever foreign files make transformers raise.
+
+    Said aloud: a folder with code of its own is refused, where transformers would ask on the terminal whether to run
+    it; and texts are what was sampled, where a tokenizer may ask that "a , b" become "a, b".
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, clean_up_tokenization_spaces=False)
+    return tokenizer, AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def _check_files(asked: str, folder: Path) -> None:
+    """Refuse a folder of which transformers would read a part without a word."""
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{asked} holds an adapter (adapter_config.json), which would be left out: merge it into its model, and "
+            "give a folder with the merged weights"
+        )
+    whole, index = "model.safetensors", "model.safetensors.index.json"
+    if (folder / whole).exists() and (folder / index).exists():
+        raise UserError(
+            f"{asked} holds weights twice, in {whole} and in the shards of {index}, and only the first would be read: "
+            "take away what is old"
+        )
 
 
 def _make_writable(generation: Any) -> None:
@@ -180,8 +211,46 @@ def _some(names: Collection[str]) -> str:
 
 
 def logits(model: Any, hidden: Tensor) -> Tensor:
-    """The model's logits for chosen hidden states: (..., D) -> (..., V)."""
-    return after_head(model.config)(model.get_output_embeddings()(hidden))
+    """The model's logits for chosen hidden states: (..., D) -> (..., V).  In bfloat16 runs they are float32."""
+    head = model.get_output_embeddings()
+    if torch.is_autocast_enabled(hidden.device.type):
+        made = AccurateHead.apply(hidden.bfloat16(), head.weight.bfloat16())
+        made = made if getattr(head, "bias", None) is None else made + head.bias
+    else:
+        made = head(hidden)
+    return after_head(model.config)(made)
+
+
+def accurate_product(left: Tensor, right: Tensor) -> Tensor:
+    """A matrix product that is not rounded to bfloat16: (N, D), (D, V) -> (N, V), float32 from bfloat16 factors.
+
+    bfloat16 has 8 bits: a logit of 20 is rounded by up to 0.06 nats, which is a good part of what sampler and trainer
+    disagree about (results/2026-11-28-precision).  vLLM does the same, see `rollout.Engine`.
+    """
+    if left.dtype not in (torch.bfloat16, torch.float16):
+        return left @ right
+    if left.is_cuda:  # torch 2.13 has this for CUDA alone; not yet run
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
+
+
+class AccurateHead(torch.autograd.Function):
+    """hidden (..., D), weight (V, D), both bfloat16 -> logits (..., V), float32.
+
+    `torch.mm` with `out_dtype` has no derivative in torch 2.13.  This one is that of a product in bfloat16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden, weight)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return accurate_product(hidden.flatten(0, -2), weight.T).unflatten(0, hidden.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, d_logits: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, weight = ctx.saved_tensors
+        d_logits = d_logits.to(weight.dtype).flatten(0, -2)
+        return (d_logits @ weight).view_as(hidden), d_logits.T @ hidden.flatten(0, -2)
 
 
 def after_head(config: Any) -> Callable[[Tensor], Tensor]:
@@ -212,6 +281,39 @@ def autocast(config: Any) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
+def weights_stay(write: Callable) -> Callable:
+    """A decorator for what writes answers and changes no weight: under `autocast` each weight is cast once.
+
+    Else it is cast at every token: for 1.5B weights 9 GB of traffic, some 3 ms on an H100 (estimated).
+    """
+
+    @functools.wraps(write)
+    def with_casts_kept(*args: Any, **kwargs: Any) -> Any:
+        if not any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+            return write(*args, **kwargs)
+        before = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(True)
+        try:
+            return write(*args, **kwargs)
+        finally:
+            torch.set_autocast_cache_enabled(before)
+            torch.clear_autocast_cache()  # the next update changes what was cast
+
+    return with_casts_kept
+
+
+def rollout_batch(policy: Any, config: Any) -> int:
+    """How many answers to write side by side where no setting says so: what the GPU's free memory holds, else 256."""
+    if policy.device.type != "cuda":
+        return 256
+    context = (config.max_prompt_tokens or 1024) + config.max_new_tokens
+    try:
+        shape = shape_of(policy.config.get_text_config(decoder=True))
+    except AttributeError:  # no decoder of this kind
+        return 256
+    return answers_that_fit(shape, torch.cuda.mem_get_info(policy.device)[0], context, config.dtype == "bfloat16")
+
+
 def stop_ids(policy_config: Any, tokenizer: Any) -> list[int]:
     """The tokens that end an answer: every one that the tokenizer, the model's files or its chat template name.
 
@@ -224,7 +326,15 @@ def stop_ids(policy_config: Any, tokenizer: Any) -> list[int]:
     configs = [policy_config, policy_config.get_text_config()]
     listed = [tokenizer.eos_token_id, *(getattr(c, "eos_token_id", None) for c in configs)]
     listed += [_generation_eos(policy_config.name_or_path), _end_of_turn(tokenizer)]
-    found = {i for ids in listed for i in (ids if isinstance(ids, list | tuple) else [ids]) if i is not None}
+    named = [i for ids in listed for i in (ids if isinstance(ids, list | tuple) else [ids]) if i is not None]
+    for i in named:
+        if type(i) is not int or i < 0:
+            raise UserError(
+                f"{policy_config.name_or_path} names {i!r} as a token that ends an answer: write the numbers of such "
+                "tokens into eos_token_id of its config.json and generation_config.json"
+            )
+    rows = getattr(configs[1], "vocab_size", math.inf)
+    found = {i for i in named if i < rows}  # no answer holds one beyond
     if not found:
         raise UserError(
             f"nothing says which token ends an answer of {policy_config.name_or_path}: set eos_token in its "

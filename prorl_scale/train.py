@@ -16,6 +16,7 @@ import functools
 import math
 import os
 import resource
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,22 +27,23 @@ from torch import Tensor
 
 import prorl_mini
 import prorl_v2
-from prorl_lab import cli, report, settings
+from prorl_lab import cli, devices, mfu, report, settings
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
-from prorl_lab.run_folder import GracefulStop
+from prorl_lab.run_folder import GracefulStop, write_json
+from prorl_lab.shapes import shape_of
 from prorl_lab.tasks import responses
 from prorl_mini import (
     collect_groups,  # noqa: F401  called by train_step; named here so that anyone can see it is mini's, as those below
     mini_batches,
-    penalized_loss,
+    penalized_loss,  # noqa: F401
     policy_loss,  # noqa: F401
     reset_reference,  # noqa: F401
     should_reset,  # noqa: F401
     train_step,
     update_all,  # noqa: F401
 )
-from prorl_scale import batch, distributed, health, mfu, plan, policy
+from prorl_scale import batch, distributed, health, plan, policy
 from prorl_scale.config import Config, longest_answer, parse, resolve
 from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
 from prorl_scale.start import start_run
@@ -57,6 +59,13 @@ class Sample(prorl_mini.Sample):
     sampler_logp: Tensor | None = None  # (answer length,) as vLLM reported them
     verdict: str | None = None  # one of prorl_scale.rewards.STATUSES
 
+    # To the other ranks ids travel as 4 bytes each: as a list they are 3 times that, and take 10 times as long to read.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "prompt": array("i", self.prompt), "answer": array("i", self.answer)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, prompt=state["prompt"].tolist(), answer=state["answer"].tolist())
+
 
 # ============================================================================ 2. rollout
 
@@ -71,16 +80,23 @@ def write_share(
 ) -> list[list[Sample]]:
     """This rank's prompts -> groups of samples, not yet scored.
 
+    Their entropy is the mean of minus the sampler's own log-probs: unbiased, and known without another pass.
     source: what their tokens are drawn from, see `Engine.generate`.
     finished: called with the place of a prompt and its answers as soon as all of them are written.
     """
     if not prompts:
         return []
+    # Only an evaluation, which has seeds, may cut the tail: training scores the whole distribution.
+    run.engine.top_p = run.config.eval_top_p if isinstance(source, list) else 1.0
     written = run.engine.generate(
         prompts, num_answers, temperature, source, lambda place, group: finished(place, [ids for ids, _ in group])
     )
+    ends = run.task.stop_ids
     return [
-        [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, sampler_logp=logp) for ids, logp in answers]
+        [
+            Sample(prompt, ids, ids[-1] not in ends, sampler_entropy=-logp.sum().item(), sampler_logp=logp)
+            for ids, logp in answers
+        ]
         for prompt, answers in zip(prompts, written, strict=True)
     ]
 
@@ -184,13 +200,20 @@ def sampler_gap(groups: list[list[Sample]]) -> float | None:
 
 
 def outside_bounds(groups: list[list[Sample]], config: Config) -> float | None:
-    """Share of the tokens trained on that the mismatch correction cut (tis) or dropped (icepop); None without it."""
+    """Share of the tokens trained on that the mismatch correction cut or dropped; None without it."""
     if config.mismatch == "off" or not groups:
         return None
     samples = [s for group in groups for s in group]
-    old, sampler = (torch.cat([getattr(s, name) for s in samples]) for name in ("old_logp", "sampler_logp"))
-    weights = mismatch_weights(old, sampler, config.mismatch, config.mismatch_low, config.mismatch_high)
-    return ((weights == 0) | (weights >= config.mismatch_high)).float().mean().item()
+    weights = sampler_weights([s.old_logp for s in samples], [s.sampler_logp for s in samples], config)
+    cut = weights >= config.mismatch_bounds[1] if config.mismatch == "tis" else weights == 0
+    return cut.float().mean().item()
+
+
+def sampler_weights(old: list[Tensor], sampler: list[Tensor], config: Config) -> Tensor:
+    """`mismatch_weights` of answers, each a row of its own, end to end -> (N,)."""
+    bounds = config.mismatch_bounds
+    rows = (mismatch_weights(*pair, config.mismatch, *bounds) for pair in zip(old, sampler, strict=True))
+    return torch.cat([torch.zeros(0), *rows])
 
 
 # ============================================================================ 6. loss
@@ -201,7 +224,7 @@ def micro_loss(
 ) -> tuple[Tensor, dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
     """One micro-batch of this rank -> its part of the loss, detached sums, and (log-probs, entropies) of each sample.
 
-    num_tokens, num_answers: of the whole mini-batch over all ranks.  `penalized_loss` sees a batch of one packed row.
+    num_tokens, num_answers: of the whole mini-batch over all ranks.  `run.loss` sees a batch of one packed row.
     """
     config, device = run.config, run.policy.device
     packed = batch.pack(samples, device)
@@ -215,10 +238,8 @@ def micro_loss(
 
     old_logp, advantages = row(torch.cat([torch.zeros(0), *old])), row(batch.column(samples, "advantage"))
     if config.mismatch != "off":
-        bounds = config.mismatch_low, config.mismatch_high
-        sampler = row(batch.column(samples, "sampler_logp"))
-        advantages = advantages * mismatch_weights(old_logp, sampler, config.mismatch, *bounds)
-    loss, sums = penalized_loss(
+        advantages = advantages * row(sampler_weights(old, [s.sampler_logp for s in samples], config))
+    loss, sums = run.loss(
         logp[None],
         old_logp,
         row(batch.column(samples, "ref_logp")) if config.kl_coef > 0 else None,
@@ -314,6 +335,7 @@ class Run(prorl_v2.Run):
     engine: Any = None  # prorl_scale.rollout.Engine
     canary: Any = None  # prorl_scale.rollout.Canary
     pool: Pool | None = None  # scores this rank's answers; None: the task does, since it never evaluates text
+    seen: list = field(default_factory=list)  # rows of metrics since this process began, for `plan.compare`
 
     write = write_answers
     logprobs = add_logprobs
@@ -343,14 +365,31 @@ class Run(prorl_v2.Run):
         more = {
             **{"repetition": mean([health.loops(s.answer) for s in ledger.samples]), "stage": self.state.stage},
             **{"seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary, "peak_memory": memory},
+            "ranks": distributed.world(),
             **{"verdicts": count_verdicts(ledger.samples), "sampler_gap": sampler_gap(groups)},
             "outside_bounds": outside_bounds(groups, self.config),
             **speed(self, groups, ledger, seconds),
             **super().end_step(row, ledger, groups),
         }
         seen = {**row, **more}
+        self.compare_with_plan(seen)
         self.state.watched = [*self.state.watched, {key: seen[key] for key in health.KEYS}][-health.WINDOW :]
         return more
+
+    def compare_with_plan(self, row: dict) -> None:
+        """After the first steps of this process: was the plan right about this machine?  Rank 0 says so."""
+        self.seen.append(row)
+        if len(self.seen) != plan.COMPARED or distributed.rank():
+            return
+        name = torch.cuda.get_device_name() if self.config.device == "cuda" else None
+        if name and devices.named(name) is None:
+            self.folder.say(f"no prediction of a step's time: {name} is not in prorl_lab/devices.py")
+            return
+        here = dataclasses.replace(self.config, gpu=name or self.config.gpu)
+        site = plan.site_of(here, shape_of(self.policy.config), distributed.world())
+        table = plan.compare(here, site, self.seen)
+        self.folder.say(plan.comparison_text(table))
+        write_json(self.folder.path / "prediction.json", table)  # not in metrics.jsonl, which a resume must not change
 
 
 def check_health(run: Run) -> str | None:

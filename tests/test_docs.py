@@ -7,12 +7,14 @@ import inspect
 import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
 
 import prorl_mini as mini
 import prorl_v2 as v2
+from prorl_lab.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -70,7 +72,7 @@ def test_files_and_functions_named_in_the_readme_exist():
         assert (ROOT / path).exists(), path
     pieces = README.split("| piece |")[1].split("\n\n")[0]
     for row in pieces.splitlines()[2:]:
-        for name in re.findall(r"`(\w+)`", row.split("|")[3]):
+        for name in re.findall(r"`(\w+)`", row.split("|")[4]):
             assert callable(getattr(mini, name)), name
 
 
@@ -78,9 +80,22 @@ def test_metrics_named_in_the_readme_are_written():
     table = README.split("| metric |")[1].split("\n\n")[0]
     named = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[1:] if "|" in row)))
     rows = map(json.loads, (LAPTOP / "prorl-0/metrics.jsonl").read_text().splitlines())
-    written = set(next(row for row in rows if "event" not in row))
+    written = set(next(row for row in rows if "event" not in row)) | set(Ledger().metrics([]))
     assert named - {"seconds_"} <= written
     assert written - named - {"step", "loss"} == {key for key in written if key.startswith("seconds_")}
+
+
+def test_levels_named_in_the_readme_are_those_of_the_recorded_runs():
+    """Clip shares over three seeds, and where the entropy of the long run ends."""
+
+    def column(run, key):
+        rows = map(json.loads, (LAPTOP / run / "metrics.jsonl").read_text().splitlines())
+        return [row[key] for row in rows if "event" not in row]
+
+    for run in ("prorl-0", "prorl-1", "prorl-2"):
+        assert f"{100 * statistics.mean(column(run, 'clip_high')):.2f} % and 1 to 2 % in the recorded runs" in README
+        assert 0.01 <= statistics.mean(column(run, "clip_low")) <= 0.02
+    assert f"down to {column('mini-long', 'entropy')[-1]:.2f} as the task is solved" in README
 
 
 def test_the_nine_stages_stand_in_order():

@@ -73,6 +73,54 @@ def test_weights_that_are_not_the_files_are_refused_by_name(tmp_path, change, na
         load(tmp_path)
 
 
+def test_weights_that_stand_there_twice_are_refused(tmp_path):
+    """transformers 5.19 leaves the old file where it saves shards over it, and reads that one; vLLM the shards."""
+    model = make(tmp_path)
+    model.save_pretrained(tmp_path, max_shard_size="10KB")
+    with pytest.raises(UserError, match="twice"):
+        load(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    load(tmp_path)
+
+
+def test_an_adapter_is_not_left_out_without_a_word(tmp_path):
+    make(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(UserError, match="adapter"):
+        load(tmp_path)
+
+
+def test_a_folder_with_code_of_its_own_asks_nothing_and_runs_nothing(tmp_path, monkeypatch):
+    make(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **own}))
+    monkeypatch.setattr("builtins.input", lambda *asked: pytest.fail(f"asked {asked}"))
+    with pytest.raises(UserError, match="can't load"):
+        load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_can_be_loaded_where_no_gradients_are_wanted(tmp_path):
+    make(tmp_path)
+    with torch.no_grad():
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value):
+    make(tmp_path)
+
+    def spoil(weights):
+        weights["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+        return weights
+
+    rewrite(tmp_path, spoil)
+    with pytest.raises(UserError, match=r"not finite in model\.layers\.1\.mlp\.up_proj\.weight"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_is_loaded_is_what_was_saved(tmp_path, tied):
     model = make(tmp_path, tie_word_embeddings=tied)  # a tied head is in no file, and the config says so
@@ -301,6 +349,28 @@ def test_a_generation_config_that_transformers_will_not_write_is_exported(tmp_pa
     RunFolder(SimpleNamespace(tensorboard=False, resume=None, out=str(tmp_path))).export(policy, tokenizer, "base")
     again, _ = load(tmp_path / "base")
     assert again.generation_config.eos_token_id == eos  # what ends an answer is kept
+
+
+@pytest.mark.parametrize("eos", ["2", -1, [[2]], True, 2.5])
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_what_is_no_token_ends_no_answer(tmp_path, name, eos):
+    make(tmp_path)
+    given = json.loads((tmp_path / name).read_text())
+    (tmp_path / name).write_text(json.dumps({**given, "eos_token_id": eos}))
+
+    def opened():
+        policy, tokenizer = load(tmp_path)
+        return models.stop_ids(policy.config, tokenizer)
+
+    with pytest.raises(UserError) as error:
+        opened()
+    assert "\n" not in str(error.value)
+
+
+def test_a_token_beyond_the_embedding_ends_no_answer(tmp_path):
+    make(tmp_path, eos_token_id=[5, 99])
+    policy, tokenizer = load(tmp_path)
+    assert models.stop_ids(policy.config, tokenizer) == [2, 5]
 
 
 def test_a_tokenizer_with_more_words_than_the_embedding_is_refused(tmp_path):
