@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_1samp
 
-from prorl_lab import compare, studies, study, study_report
+from prorl_lab import compare, laptop, studies, study, study_report
 from prorl_lab.errors import UserError
 from prorl_lab.intervals import seeds_interval
 from prorl_lab.studies import Claim, Study, against, gain, late, pass_at, validation, validation_at_tokens
@@ -26,8 +26,8 @@ TINY = Study(
     arms={"ProRL": "", "cold": "--temperature 0.8"},
     claims=against("ProRL", "cold", ("entropy is higher", late("entropy"), "nats", 0.02)),
     equal="updates",
-    common="--steps 3 --warm-up-steps 120 --prompts-per-step 4 --answers-per-prompt 8 --eval-every 3 --eval-prompts 1 "
-    "--eval-answers 1 --boundary-prompts 0 --save-every 1 --reset-every 0 --binary-reward False --no-dynamic-sampling",
+    common="--steps 3 --warm-up-steps 300 --prompts-per-step 4 --answers-per-prompt 8 --eval-every 3 --eval-prompts 1 "
+    "--eval-answers 1 --boundary-prompts 0 --save-every 1 --reset-every 0 --no-dynamic-sampling",
     seeds=(0, 1),
 )
 
@@ -171,11 +171,15 @@ def test_half_a_line_of_a_run_at_work_is_not_read(tmp_path):
 # ------------------------------------------------------------------ end to end
 
 
-def test_a_study_killed_in_the_middle_goes_on_and_is_reported(tmp_path, monkeypatch, capsys):
+def test_a_study_killed_in_the_middle_goes_on_and_is_reported(tmp_path, monkeypatch, capsys, one_thread):
     """Killed while runs are at work: none is left running, and the second call ends as one straight run does."""
     monkeypatch.chdir(ROOT)
     out, results = tmp_path / "runs", tmp_path / "results"
     cache = f" --base-cache {tmp_path / 'base'}"
+    one = laptop.warm_up(laptop.WarmUp(steps=300))
+    monkeypatch.setattr(laptop, "warm_up", lambda settings: one)  # two seeds of a base model need not be two here
+    for seed in TINY.seeds:
+        laptop.base_model_folder(laptop.WarmUp(seed=seed, steps=300), tmp_path / "base")
     tiny = {"tiny": dataclasses.replace(TINY, common=TINY.common + cache)}
     command = f"""
 import dataclasses
