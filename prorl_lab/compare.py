@@ -21,7 +21,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from prorl_lab.colours import BLUE, BROWN, GREEN, ORANGE, PURPLE, RED, TEAL
+from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEAL
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import read_json
 
@@ -31,7 +31,7 @@ PANELS = {
     "validation": "validation, pass@1",
     "pass@k": "validation, pass@k",
     "solved": "training, share solved",
-    "entropy": "entropy, nats per token",
+    "entropy": "entropy of what is trained on, nats",
     "kl": "KL to the reference, nats per token",
     "length": "answer length, tokens",
     "clipped": "tokens clipped, low and high",
@@ -129,6 +129,8 @@ def draw(arms: dict[str, list[RunData]], path: Path) -> None:
                 steps, mean, color=colour, marker=marker if few else None, markersize=4, linewidth=1.4, label=name
             )
             axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        if not axis.lines:
+            axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=LINE)
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_ylim(bottom=0)

@@ -119,7 +119,7 @@ def against(arm: str, than: str | None, *measures: tuple[str, Read, str, float])
 STUDIES: dict[str, Study] = {
     "clip": Study(
         question="Does a clip range that is wider above keep entropy, and with it pass@k on the hard tiers?",
-        paper="A higher upper bound (0.4) lifts unlikely tokens and keeps the outputs from collapsing (2.2.1)",
+        paper="Decoupled clip 0.2/0.4: unlikely tokens may rise, which keeps entropy up (2.3, 3.2)",
         arms={"clip 0.2/0.2": "--eps-high 0.2", "clip 0.2/0.28": "--eps-high 0.28", "ProRL": ""},
         claims=(
             *against(
@@ -135,9 +135,27 @@ STUDIES: dict[str, Study] = {
         ),
         equal="updates",
     ),
+    "together": Study(
+        question="Do ProRL's pieces together beat plain GRPO, all of them off?",
+        paper="With all its pieces GRPO keeps improving for thousands of steps (2.3); the paper takes none away",
+        arms={"prorl": "--reset-every 40", "plain": PLAIN, "plain-longer": f"{PLAIN} --steps 117"},
+        claims=tuple(
+            claim
+            for than in ("plain", "plain-longer")
+            for claim in against(
+                "prorl", than, ("pass@1 on 12 to 16 words is higher", pass_at(1), "pass@1", 0.02),
+                ("pass@64 on 12 to 16 words is higher", pass_at(64), "pass@64", 0.05),
+                ("pass@64 on 18 and 20 words is higher", pass_at(64, UNSEEN), "pass@64", 0.05),
+            )
+        ),
+        equal="updates (plain), and seconds of two runs side by side (plain-longer: 111 to 122 steps, by seed)",
+        common="",
+        seeds=(0, 1, 2),
+        home="together",
+    ),
     "loss-level": Study(
         question="Does weighting every token alike, and not every answer, change length, truncation or reward?",
-        paper="Token-level loss, so that long answers count with all their tokens (2.2, after DAPO)",
+        paper="Not stated there; token-level in the code base it trained with, after DAPO (arXiv 2503.14476)",
         arms={"ProRL": "", "loss by sample": "--loss-level sample"},
         claims=against(
             "ProRL", "loss by sample", ("validation is higher", validation, "pass@1", 0.02),
@@ -148,7 +166,7 @@ STUDIES: dict[str, Study] = {
     ),
     "dynamic-sampling": Study(
         question="Does replacing groups without contrast pay, for what it costs?",
-        paper="Dynamic sampling keeps prompts of intermediate difficulty and a diverse learning signal (2.2.2)",
+        paper="Dropping prompts that all answers solve, or none, keeps a learning signal (2.3)",
         arms={"ProRL": "", "no dynamic sampling": "--no-dynamic-sampling"},
         claims=against(
             "ProRL", "no dynamic sampling", ("validation is higher at equal updates", validation, "pass@1", 0.02),
@@ -159,7 +177,7 @@ STUDIES: dict[str, Study] = {
     ),
     "temperature": Study(
         question="Do hotter rollouts keep exploring?",
-        paper="A high sampling temperature (1.2) in rollouts, for exploration early on (2.2)",
+        paper="A high temperature of rollouts (1.2) delays the collapse of entropy (2.3)",
         arms={"temperature 0.6": "--temperature 0.6", "temperature 1.0": "--temperature 1.0", "ProRL": ""},
         claims=(
             *against(
@@ -209,7 +227,7 @@ STUDIES: dict[str, Study] = {
     ),
     "prolonged": Study(
         question="When do ProRL, ProRL without resets and plain GRPO stop improving? Is a stall the better sign?",
-        paper="ProRL improves over 2,000 steps and more; the reference is reset when validation stalls (2.3, 3.1)",
+        paper="Training improves for over 2,000 steps; the reference is reset when validation stalls (2.3.1, 3.3)",
         arms={
             "ProRL": "--reset-every 100",
             "ProRL, reset on stall": "--reset-on-stall 3",
@@ -229,7 +247,7 @@ STUDIES: dict[str, Study] = {
     ),
     "boundary": Study(
         question="Are prompts solved at the end that the base does not solve in 256 tries?",
-        paper="pass@k rises at every k up to 256 on some tasks, most where the base was weakest (4.1, 4.2)",
+        paper="pass@k rises up to k = 256 on some tasks, most where the base was weakest (4)",
         arms={"ProRL": "--reset-every 100", "plain GRPO": PLAIN},
         claims=(
             *against("ProRL", None, ("pass@256 rises on 18 and 20 words", gain(256, UNSEEN), "pass@256", 0.1)),
@@ -261,7 +279,7 @@ STUDIES: dict[str, Study] = {
     ),
     "kl-kinds": Study(
         question="Which estimator of the KL in the loss holds the policy, and what does it cost in reward?",
-        paper="The KL is penalised in the loss (eq. 4), by k3 in the code base the paper trained with",
+        paper="The KL is penalised in the loss (eq. 4); which estimator, the paper does not say",
         program="prorl_v2",
         home="kl-kinds",
         arms={
@@ -297,7 +315,7 @@ STUDIES: dict[str, Study] = {
     ),
     "second-task": Study(
         question="Do clip, dynamic sampling, KL and boundary come out the same on a task that is not sorting?",
-        paper="The gains hold over mathematics, code, science, logic and instructions (3.2)",
+        paper="The gains hold over mathematics, code, science, logic and instructions (tables 1 to 3)",
         arms={},
         claims=(),
         equal="updates",
@@ -305,7 +323,7 @@ STUDIES: dict[str, Study] = {
     ),
     "real-model": Study(
         question="Does a real pretrained model learn, on a CPU, in two hours?",
-        paper="ProRL was run on a 1.5B model (3.1)",
+        paper="ProRL was run on a pretrained model of 1.5B parameters (3)",
         arms={"SmolLM2": "--model HuggingFaceTB/SmolLM2-135M-Instruct --task chain_sum"},
         claims=against(
             "SmolLM2", None, ("pass@1 on held-out prompts rises", gain(1, ("chain_sum",)), "pass@1", 0.2)

@@ -222,10 +222,20 @@ def processor_seconds(pid: int) -> float:
 
 def read_seeds(jobs: list[Job]) -> dict[int, dict[str, RunData]]:
     """Of every seed of which all arms are done: arm -> run.  Raises UserError for runs of several commits."""
+    return whole_seeds(jobs, [job for job in jobs if state_of(job) == "done"])
+
+
+def read_recorded(jobs: list[Job], folder: Path) -> dict[int, dict[str, RunData]]:
+    """The same of runs that an earlier version made, `folder`/ARM-SEED, whose settings are their own."""
+    moved = [dataclasses.replace(job, folder=folder / job.folder.name) for job in jobs]
+    return whole_seeds(moved, [job for job in moved if (job.folder / "summary.json").exists()])
+
+
+def whole_seeds(jobs: list[Job], done: list[Job]) -> dict[int, dict[str, RunData]]:
+    """Seed -> arm -> run, where no arm is missing.  Raises UserError for runs of several commits."""
     seeds: dict[int, dict[str, RunData]] = {}
-    for job in jobs:
-        if state_of(job) == "done":
-            seeds.setdefault(job.seed, {})[job.arm] = compare.read_run(job.folder)
+    for job in done:
+        seeds.setdefault(job.seed, {})[job.arm] = compare.read_run(job.folder)
     arms = {job.arm for job in jobs}
     whole = {seed: runs for seed, runs in seeds.items() if len(runs) == len(arms)}
     commits = sorted({run.about.get("commit", "unknown") for runs in whole.values() for run in runs.values()})
@@ -263,6 +273,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     ran.add_argument("--jobs", type=int, default=2, help="runs side by side, a processor each")
     ran.add_argument("--minutes", type=float, help="stop after so long, with all saved; run it again to go on")
     reported.add_argument("--fresh", type=int, nargs="+", default=[], help="seeds to compare with the intervals")
+    reported.add_argument("--recorded", type=Path, help="judge runs of an earlier version instead, DIR/ARM-SEED")
     reported.add_argument("--results", type=Path, default=Path("results"))
     return parser.parse_args(args)
 
@@ -277,12 +288,14 @@ def obey(given: argparse.Namespace, studies: dict[str, Study]) -> None:
     seeds = given.seeds or list(study.seeds)
     if given.command == "report":
         jobs_of(study, seeds + given.fresh, given.out)  # no seed is in both
-        whole, fresh = (read_seeds(jobs_of(study, some, given.out)) for some in (seeds, given.fresh))
+        jobs, later = (jobs_of(study, some, given.out) for some in (seeds, given.fresh))
+        whole = read_recorded(jobs, given.recorded) if given.recorded else read_seeds(jobs)
+        fresh = read_seeds(later)
         if len(fresh) < len(given.fresh):
             raise UserError(
                 f"of the {len(given.fresh)} fresh seeds {len(fresh)} are whole: run them with --seeds first"
             )
-        print(report(given.name, study, whole, fresh, given.results) / "README.md")
+        print(report(given.name, study, whole, fresh, given.results, given.recorded) / "README.md")
         return
     if given.jobs < 1 or (given.minutes is not None and not given.minutes > 0):
         raise UserError("--jobs must be at least 1, and --minutes above 0: mend them")

@@ -26,6 +26,10 @@ RULE = (
     "The interval of the verdict is that of 95 % for all claims of the study together (Bonferroni), so it is wider "
     "than the 95 % interval of each, which is shown."
 )
+BEFORE = (
+    "**The runs are older than the claims** (`{}`): the measures were chosen by someone who had seen the figures, so "
+    "these verdicts are weaker than those of a study that was written down first."
+)
 
 
 @dataclasses.dataclass
@@ -82,11 +86,17 @@ def value_of(claim: Claim, runs: dict[str, RunData]) -> float:
 
 
 def report(
-    name: str, study: Study, seeds: dict[int, dict[str, RunData]], fresh: dict[int, dict[str, RunData]], results: Path
+    name: str,
+    study: Study,
+    seeds: dict[int, dict[str, RunData]],
+    fresh: dict[int, dict[str, RunData]],
+    results: Path,
+    recorded: Path | None = None,
 ) -> Path:
     """Write `results/<date>-study-NAME/` -> that folder.
 
     seeds, fresh: seed -> arm -> finished run; those of `fresh` are compared with the intervals and count for none.
+    recorded: where the runs lie, if they were made before the study was written down; the page says so.
     Raises UserError where there are fewer than two seeds.
     """
     if len(seeds) < 2:
@@ -102,7 +112,8 @@ def report(
     values = {
         "study": name,
         "paper": study.paper,
-        "setting": setting_of(study, list(seeds)),
+        "setting": setting_of(study, list(seeds), recorded),
+        "recorded": str(recorded) if recorded else None,
         **{key: one.about.get(key) for key in ("commit", "versions", "machine")},
         "seeds": list(seeds),
         "fresh_seeds": list(fresh),
@@ -119,8 +130,10 @@ def report(
     return folder
 
 
-def setting_of(study: Study, seeds: list[int]) -> str:
-    return f"laptop task, equal {study.equal}, {len(seeds)} seeds, `{study.common}`"
+def setting_of(study: Study, seeds: list[int], recorded: Path | None) -> str:
+    flags = f"`{study.common}`" if study.common else "the default run"
+    before = ", runs made before the claims were written down" if recorded else ""
+    return f"laptop task, equal {study.equal}, {len(seeds)} seeds, {flags}{before}"
 
 
 def as_row(finding: Finding, check: Finding) -> dict[str, Any]:
@@ -183,6 +196,7 @@ def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[R
         f"The paper: {study.paper}.",
         f"Equal {study.equal}. Seeds {seeds}.{short} {len(rows)} claims are judged, so the verdicts' intervals are "
         f"those that hold for all {len(rows)} at once.",
+        *([BEFORE.format(values["recorded"])] if values["recorded"] else []),
         "## Verdicts",
         compare.table(head, body),
         f"The rule. {RULE}",
@@ -192,7 +206,7 @@ def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[R
         "![curves of the arms](figure.png)",
         compare.last_values(arms),
         "## Settings",
-        f"Common to all arms: `{study.common}`. Of each arm:",
+        f"Common to all arms: {f'`{study.common}`' if study.common else 'the default settings'}. Of each arm:",
         flags,
         compare.settings_table(arms),
         f"Commit {values['commit']}, {values['machine']}, "
@@ -200,9 +214,16 @@ def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[R
         + ". All settings, and every claim at every seed: [study.json](study.json); curves of every run: "
         "[curves.csv](curves.csv).",
         "## Commands",
-        f"    python -m prorl_lab.study run {name} --seeds {seeds}\n    python -m prorl_lab.study report {name}",
+        commands(name, seeds, values["recorded"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def commands(name: str, seeds: str, recorded: str | None) -> str:
+    """What makes the report again."""
+    if recorded:
+        return f"    python -m prorl_lab.study report {name} --recorded {recorded}"
+    return f"    python -m prorl_lab.study run {name} --seeds {seeds}\n    python -m prorl_lab.study report {name}"
 
 
 def fresh_part(values: dict[str, Any]) -> list[str]:
@@ -246,22 +267,19 @@ def curves_of(arms: dict[str, list[RunData]]) -> str:
 def overview(results: Path) -> str:
     """results/README.md: a row per claim of every study that lies there, and the studies that do not."""
     reported = {value["study"]: (path, value) for path, value in studies_in(results)}
-    head = ["study", "the paper", "our setting", "claim", "effect (95 % interval)", "verdict", "from"]
+    head = ["study", "the paper", "our setting", "claim", "effect (95 % interval)", "verdict"]
     body = []
     for name, study in STUDIES.items():
         if name not in reported:
-            why = f"not run yet; missing: {study.needs}" if study.needs else "not run yet"
-            command = "" if study.needs else f"`python -m prorl_lab.study run {name}`"
-            body.append([name, study.paper, f"equal {study.equal}", study.question, "", why, command])
+            how = f"missing: {study.needs}" if study.needs else f"`python -m prorl_lab.study run {name}`"
+            body.append([name, study.paper, f"equal {study.equal}", study.question, "", f"not run yet; {how}"])
             continue
         path, value = reported[name]
+        link = f"[{name}]({path.name}/README.md)"
         for row in value["findings"]:
-            compared = f"{row['claim']} ({who(row)})"
             effect = f"{number(row['effect'])} {row['unit']} ({span(row['interval'])})"
-            body.append([
-                name, value["paper"], value["setting"], compared, effect, row["verdict"],
-                f"[report]({path.name}/README.md)"
-            ])  # fmt: skip
+            claim = f"{row['claim']} ({who(row)})"
+            body.append([link, value["paper"], value["setting"], claim, effect, row["verdict"]])
     return "\n\n".join([
         "# Results",
         "Figures that the project's text rests on, a folder each, with the command, settings, versions and seeds that "

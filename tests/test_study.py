@@ -137,6 +137,21 @@ def test_measures_of_recorded_runs():
     assert validation(run, 0) == scores[100]
 
 
+def test_the_page_of_results_says_what_the_reports_found():
+    """Every figure in it comes from a study.json, and those from the runs that lie in results/."""
+    assert (ROOT / "results/README.md").read_text() == study_report.overview(ROOT / "results")
+
+
+def test_the_study_of_recorded_runs_is_made_from_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (recorded,) = (path for path, value in study_report.studies_in(Path("results")) if value["study"] == "together")
+    args = ["report", "together", "--recorded", str(LAPTOP.relative_to(ROOT)), "--results", str(tmp_path)]
+    assert study.main(args) == 0
+    (made,) = tmp_path.glob("*-study-together")
+    for name in ("README.md", "study.json", "curves.csv"):
+        assert (made / name).read_text() == (recorded / name).read_text()
+
+
 # ------------------------------------------------------------------ compare
 
 
