@@ -137,14 +137,21 @@ def restore_task(task: Any, state: dict[str, Any]) -> None:
         task.load_state_dict(state)
 
 
-def held_out(task: Task, split: str, tier: str, count: int) -> list[Problem]:
-    """Up to `count` different problems of a tier, fewer where it has no more: none is counted twice.
+def available(task: Task, split: str, tier: str, count: int) -> list[Problem]:
+    """Up to `count` different problems of a tier, fewer or none where it has no more: none is counted twice.
 
-    split: "validation" or "held-out".  Raises UserError where there is none.
+    split: "validation" or "held-out".
     """
     found: list[Problem] = []
     with contextlib.suppress(IndexError):
-        found += (task.problem(split, number, tier) for number in range(count))
+        for number in range(count):
+            found.append(task.problem(split, number, tier))
+    return found
+
+
+def held_out(task: Task, split: str, tier: str, count: int) -> list[Problem]:
+    """`available`.  Raises UserError where there is none."""
+    found = available(task, split, tier, count)
     if not found:
         raise UserError(
             f"{tier!r} has too few different questions to hold one out for {PURPOSES[split]}: give more, leave it out, "
@@ -267,7 +274,8 @@ class JsonLinesTask:
     """A file of {"question": ..., "answer": ...} lines, checked with math-verify.
 
     A tenth is held out, and half as many more are for validation; of a small file up to 32 and 16, which may be half of
-    it, because a band over a handful of problems tells nothing.  A question that stands there twice counts once.
+    it, because a band over a handful of problems tells nothing.  A question that stands there twice counts once, and of
+    one or two nothing is held out.
     """
 
     def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None):
@@ -276,18 +284,14 @@ class JsonLinesTask:
         found = list({" ".join(row["question"].split()).casefold(): row for row in reversed(read)}.values())[::-1]
         if len(found) < len(read):
             print(f"{path}: {len(read) - len(found)} rows ask what an earlier one asks, and are left out", flush=True)
-        if len(found) < 3:
-            raise UserError(
-                f"{path} holds {len(found)} different questions: at least 3 are needed, to train on, to validate on "
-                "and to hold out"
-            )
         random.Random(seed).shuffle(found)
-        held_out = max(1, len(found) // 10, min(32, len(found) // 3))
-        validation = max(1, held_out // 2)
+        held_out = max(len(found) // 10, min(32, len(found) // 3))
+        validation = (held_out + 1) // 2
+        train = len(found) - held_out - validation
         self.rows = {
-            "train": found[: -held_out - validation],
-            "validation": found[-held_out - validation : -held_out],
-            "held-out": found[-held_out:],
+            "train": found[:train],
+            "validation": found[train : train + validation],
+            "held-out": found[train + validation :],
         }
         self._order: tuple[int, list[int]] = (-1, [])  # (epoch, order of its rows)
 
@@ -331,8 +335,8 @@ def read_questions(path: Path) -> list[dict[str, str]]:
                 found.append({"question": question, "answer": answer})
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
-    if len(found) < 2:
-        raise UserError(f"{path} holds {len(found)} problems: at least 2 are needed, one of them to hold out")
+    if not found:
+        raise UserError(f"{path} holds no problems: give a file with some")
     return found
 
 
