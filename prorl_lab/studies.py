@@ -1,4 +1,4 @@
-"""The laptop study, as data: twelve questions, each with its arms, its measures and what would count as support.
+"""The laptop study, as data: questions about the pieces, each with arms, measures and what would count as support.
 
 All of it is written down before the first run; `prorl_lab.study` runs a study and judges it by the rule in `verdict`.
 Nothing is tuned per arm: arms differ in what the question names and in nothing else.

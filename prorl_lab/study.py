@@ -49,7 +49,9 @@ class Job:
 
     @property
     def flags(self) -> list[str]:
-        return shlex.split(f"{self.study.common} {self.study.arms[self.arm]} --seed {self.seed} --out {self.folder}")
+        """A thread each: runs side by side have a processor each, and a rerun elsewhere gives the same last digits."""
+        own = f"{self.study.arms[self.arm]} --seed {self.seed} --threads 1"
+        return [*shlex.split(f"{self.study.common} {own}"), "--out", str(self.folder)]
 
 
 # ---------------------------------------------------------------- what is to be run

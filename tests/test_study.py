@@ -152,6 +152,15 @@ def test_the_study_of_recorded_runs_is_made_from_them(tmp_path, monkeypatch):
         assert (made / name).read_text() == (recorded / name).read_text()
 
 
+def test_the_readme_quotes_the_study():
+    (values,) = (value for _, value in study_report.studies_in(ROOT / "results") if value["study"] == "together")
+    row = next(r for r in values["findings"] if r["than"] == "plain-longer" and r["claim"].startswith("pass@1"))
+    low, high = row["interval"]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    words = f"is {row['effect']:.2f} with a 95 % interval over seeds from {low:.2f} to {high:.2f}: {row['verdict']}"
+    assert words in text
+
+
 # ------------------------------------------------------------------ compare
 
 
