@@ -271,7 +271,7 @@ class GymTask:
 
 
 class JsonLinesTask:
-    """A file of {"question": ..., "answer": ...} lines, checked with math-verify.
+    """A file of {"question": ..., "answer": ...} lines, checked as mathematics (`scoring.math_answers`).
 
     A tenth is held out, and half as many more are for validation; of a small file up to 32 and 16, which may be half of
     it, because a band over a handful of problems tells nothing.  A question that stands there twice counts once, and of

@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 from tqdm import tqdm
 
+from prorl_lab import scoring
 from prorl_lab.errors import UserError
 from prorl_scale.rewards import Pool, Verdict
 
@@ -96,7 +97,8 @@ def prepare(config: Prepare) -> dict[str, Any]:
         "seed": config.seed,
         "evaluation": [path.name for path in config.evaluation],
         "kept in spite of": sorted(config.keep),
-        "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets", "math-verify")},
+        "verifiers": scoring.VERSION,
+        "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets")},
         "wanted": {
             domain: {split: sizes[split][domain] for split in sizes} for domain in config.only or sizes["train"]
         },
