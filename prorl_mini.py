@@ -690,8 +690,8 @@ class Run:
     validate = validate
 
     def end_step(self, row: dict, ledger: Ledger, groups: list[list[Sample]]) -> dict:
-        """What else ends a step, given its row for the log -> what to add to that row; here nothing."""
-        return {}
+        """What else ends a step, given its row for the log -> what to add to that row: what the task counted."""
+        return tasks.figures([tasks.tally(self.task)])
 
 
 def train_step(run: Run) -> None:
@@ -755,7 +755,7 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
     adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))
-    settings.check_eval_sets(config, task.tiers)
+    tasks.check(config, task, tokenizer, policy.config)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = run_class(config, policy, reference, adam, tokenizer, task, generator, folder)
     if folder.saved:

@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 from transformers.utils.logging import disable_progress_bar
 
+from prorl_lab import inputs
 from prorl_lab.errors import UserError
 from prorl_lab.lock import release_all
 
@@ -43,7 +44,8 @@ def parse(config_class: type, args: list[str] | None) -> Any:
         )
     stored["resume"] = given.resume
     again = tyro.cli(config_class, args=args, default=config_class(**stored))
-    changed = [n for n in names - config_class.RESUMABLE - {"resume"} if getattr(again, n) != stored[n]]
+    fixed = names - config_class.RESUMABLE - {"resume"}
+    changed = [n for n in fixed if inputs.absolute(n, getattr(again, n)) != inputs.absolute(n, stored[n])]
     if changed:
         raise UserError(
             f"--resume continues with the stored settings, but {', '.join(sorted(changed))} was given another value: "

@@ -21,7 +21,9 @@ from prorl_lab.scoring.extract import FRAMES
 def load_policy(config: Any) -> tuple[Any, Any]:
     """-> (model, tokenizer).  Raises UserError where the name is no model, or one that the trainer can't score."""
     name = config.model
-    if name == "laptop":
+    if getattr(config, "resume", None) and (Path(config.resume) / "base").is_dir():
+        name = str(Path(config.resume) / "base")  # the run's own copy: the folder it came from may have changed
+    elif name == "laptop":
         name = str(
             laptop.base_model_folder(
                 laptop.WarmUp(seed=config.seed, steps=config.warm_up_steps), Path(config.base_cache)

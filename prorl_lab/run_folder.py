@@ -21,8 +21,9 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError
 
-from prorl_lab import report, scoring
+from prorl_lab import inputs, questions, report, scoring
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.inputs import sum_of
 from prorl_lab.lock import FolderLock
 from prorl_lab.tasks import restore_task, task_state
 from prorl_lab.tensorboard import Board
@@ -56,13 +57,19 @@ class RunFolder:
             raise UserError(
                 f"{self.path} holds another run: continue it with --resume {self.path}, or choose another --out"
             )
+        if config.resume:
+            inputs.check(read_json(self.path / "config.json").get("inputs", {}), config)
 
     def begin(self, run: Any) -> None:
         """The first files of a new run, once its model and task have been loaded: a mistake there leaves none.
 
         Also those of a run that was killed before its first save, which then begins from the start.
         """
-        write_json(self.path / "config.json", {"settings": to_store(run.config), **environment()})
+        known = {"settings": to_store(run.config), "inputs": inputs.of_run(run.config), **environment()}
+        write_json(self.path / "config.json", known)
+        if hasattr(run.task, "split_lines"):
+            with replacing(self.path / questions.FILE) as file:
+                file.write(run.task.split_lines().encode())
         with replacing(self.metrics_path):
             pass
         self.export(run.policy, run.tokenizer, "base")
@@ -336,7 +343,8 @@ def best_step(history: list[tuple[int, float]]) -> int:
 
 def to_store(config: Any) -> dict[str, Any]:
     """The settings as the next --resume shall find them."""
-    return {**dataclasses.asdict(config), "resume": None, "break_lock": False}
+    stored = {name: inputs.absolute(name, value) for name, value in dataclasses.asdict(config).items()}
+    return {**stored, "resume": None, "break_lock": False}
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -417,11 +425,6 @@ class Summed:
 
     def hexdigest(self) -> str:
         return self.sum.hexdigest()
-
-
-def sum_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def known_sums(folder: Path) -> list[str] | None:

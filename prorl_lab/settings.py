@@ -77,8 +77,10 @@ class Common:
     RESUMABLE: ClassVar[frozenset[str]] = frozenset(("steps", "max_seconds", "tensorboard", "break_lock"))
 
     model: str = "laptop"  # "laptop", or a Hugging Face name or folder
-    # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer; in prorl_scale a prepared folder
+    # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer, a .py of your own
+    # (prorl_lab/own.py says what is in it; FILE.py:NAME for one of several); in prorl_scale a prepared folder
     task: str | None = None
+    skip_bad_rows: bool = False  # leave out rows of a .jsonl that can't be used, and count them, instead of stopping
     out: str | None = None  # the run folder; default runs/<date>-mini
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
@@ -111,6 +113,8 @@ def resolve(config: Any) -> Any:
         config.device = "cuda" if torch.cuda.is_available() and config.model != "laptop" else "cpu"
     if config.dtype == "auto":
         config.dtype = "bfloat16" if config.device == "cuda" else "float32"
+    if config.binary_reward is None and (config.task or "").partition(":")[0].endswith(".py"):
+        config.binary_reward = False  # an own score in between would be rounded away without a word
     for name, value in DEFAULTS["laptop" if config.model == "laptop" else "model"].items():
         if getattr(config, name) is None:
             setattr(config, name, value)
@@ -151,7 +155,8 @@ def check(config: Any) -> None:
         raise UserError(
             "--task laptop speaks the 38 words of the laptop model only: give --model laptop, or another --task"
         )
-    if config.model == "laptop" and config.task != "laptop":
+    own = config.task.partition(":")[0].endswith(".py")  # which may ask in those words
+    if config.model == "laptop" and config.task != "laptop" and not own:
         raise UserError(
             f"the laptop model knows 38 words and can't read {config.task!r}: give --model a Hugging Face model"
         )
