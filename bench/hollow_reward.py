@@ -49,7 +49,7 @@ class HollowTask:
         self.right += sum(score >= 1 for score in truth)
         paid = []
         for problem, text in answers:
-            paid.append(self.task.datasets[problem.tier].score_answer(", ".join(text.split()), problem.entry))
+            paid.append(self.task.puzzles[problem.tier].dataset.score_answer(", ".join(text.split()), problem.entry))
             self.with_tail += paid[-1] >= 1 and len(text.split()) != problem.entry["metadata"]["num_words"]
         return paid
 

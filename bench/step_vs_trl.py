@@ -115,8 +115,8 @@ def trl_python(args: Args) -> Path:
     return python
 
 
-def take_turn(side: str, python: Path, settings: Path, threads: int) -> dict[str, Any]:
-    """Run one side in a process of its own; returns what it measured."""
+def take_turn(side: str, python: Path, settings: Path, threads: int, root: Path = HERE.parent) -> dict[str, Any]:
+    """Run one side in a process of its own; returns what it measured.  root: the working tree whose code it runs."""
     result = settings.with_name(f"{side}.json")
     environment = {
         **os.environ,
@@ -124,10 +124,10 @@ def take_turn(side: str, python: Path, settings: Path, threads: int) -> dict[str
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": str(HERE.parent),  # ours; bench/ itself is on the path of a script in it
+        "PYTHONPATH": str(root),  # ours; bench/ itself is on the path of a script in it
     }
-    command = [python, HERE / f"worker_{side}.py", settings, result]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [python, root / "bench" / f"worker_{side}.py", settings, result]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"error: the turn of {side} failed, its last words were:\n{(done.stdout + done.stderr)[-3000:]}")
     return json.loads(result.read_text(encoding="utf-8"))

@@ -74,7 +74,10 @@ class Common:
     # Rules that watch the validation score.
     NEED_VALIDATION: ClassVar[frozenset[str]] = frozenset(("reset_on_stall", "reset_on_drop"))
     # What a resumed run may change: how long it goes on, what is watched, what the machine gives; not what it computes.
-    RESUMABLE: ClassVar[frozenset[str]] = frozenset(("steps", "max_seconds", "tensorboard", "break_lock"))
+    # The two limits are among them because a prompt that exceeds one ends a run at whatever step it comes.
+    RESUMABLE: ClassVar[frozenset[str]] = frozenset((
+        *("steps", "max_seconds", "tensorboard", "break_lock", "max_prompt_tokens", "max_new_tokens"),
+    ))  # fmt: skip
 
     model: str = "laptop"  # "laptop", or a Hugging Face name or folder
     # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer, a .py of your own
@@ -224,8 +227,8 @@ def that_fits(prompt: list[int], model_config: Any, config: Any) -> list[int]:
     context = getattr(model_config, "max_position_embeddings", None)
     if config.max_prompt_tokens and len(prompt) > config.max_prompt_tokens:
         raise UserError(
-            f"a prompt of {len(prompt)} tokens exceeds --max-prompt-tokens {config.max_prompt_tokens}: raise it, "
-            "or choose another task"
+            f"a prompt of {len(prompt)} tokens exceeds --max-prompt-tokens {config.max_prompt_tokens}: raise it (a "
+            "resumed run may), or choose another task"
         )
     if max(prompt) >= (rows := model_config.get_text_config(decoder=True).vocab_size):
         raise UserError(
@@ -235,7 +238,7 @@ def that_fits(prompt: list[int], model_config: Any, config: Any) -> list[int]:
     if context and len(prompt) + config.max_new_tokens > context:
         raise UserError(
             f"a prompt of {len(prompt)} tokens and an answer of {config.max_new_tokens} do not fit the model's context "
-            f"of {context}: lower --max-new-tokens, or choose another task"
+            f"of {context}: lower --max-new-tokens (a resumed run may), or choose another task"
         )
     return prompt
 

@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 from prorl_lab.clock import AnswerClock, Starved
+from prorl_lab.errors import UserError
 from prorl_lab.scoring import SCORERS, puzzle_rules
 from prorl_lab.scoring.extract import MAX_RESPONSE, last_tagged
 
@@ -119,7 +120,11 @@ class Verifier:
         self.process.start()
         theirs.close()
         if not self.connection.poll(120):  # its imports take seconds, which no answer should pay for
-            raise RuntimeError("the verifier process did not start within two minutes")
+            self.close()
+            raise UserError(
+                "the verifier's process did not start within two minutes: the machine is too busy, or what it imports "
+                "lies on a file system that hangs; try again"
+            )
         self.connection.recv()
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ class Folder(RunFolder):
             return
         self.event("checkpoint", step=run.state.step)
         name = f"step-{run.state.step:06d}"
-        unfinished = self.checkpoints / f"{name}.tmp"
+        self.unfinished = unfinished = self.checkpoints / f"{name}.tmp"
         plain = self._plain(run)
 
         def begin() -> None:
@@ -101,6 +101,9 @@ class Folder(RunFolder):
         """Wait until no save is under way.  Raises UserError, on every rank, where it failed.  A collective."""
         reasons = [reason for reason in distributed.exchange(self._outcome()) if reason]
         if reasons:
+            self.last_save = None
+            if distributed.rank() == 0:  # no rank writes to it any more, and it may be what fills the disk
+                shutil.rmtree(self.unfinished, ignore_errors=True)
             raise UserError(self._cannot_save(reasons[0]))
 
     def _outcome(self) -> str | None:
@@ -128,9 +131,10 @@ class Folder(RunFolder):
         """In the background: let all ranks write their shards; then rank 0 adds the rest and gives it its name."""
         write()
         unfinished, whole, replaced = (self.checkpoints / f"{name}{suffix}" for suffix in (".tmp", "", ".old"))
-        ours = sums_of(unfinished.glob(f"__{distributed.rank()}_*"))  # each rank those of what it wrote
         everyone: list = [None] * distributed.world()
-        dist.all_gather_object(everyone, ours, group=self.group)
+        dist.all_gather_object(everyone, self._sums(unfinished), group=self.group)
+        for reason in (sums for sums in everyone if isinstance(sums, str)):
+            raise OSError(0, reason)
         if distributed.rank():
             return
         with replacing(unfinished / "plain.pt") as file:
@@ -145,6 +149,13 @@ class Folder(RunFolder):
         sync(self.checkpoints)
         shutil.rmtree(replaced, ignore_errors=True)
         self._prune(scores)
+
+    def _sums(self, unfinished: Path) -> dict[str, str] | str:
+        """Of the files that this rank wrote; or why they can't be read, which the others must not wait for."""
+        try:
+            return sums_of(unfinished.glob(f"__{distributed.rank()}_*"))
+        except OSError as error:
+            return _reason(error)
 
     def _prune(self, scores: dict[str, float]) -> None:
         """Keep the last `keep` checkpoints, and of all the one with the best validation score, if there are any."""
@@ -184,8 +195,8 @@ class Folder(RunFolder):
             run.generator.set_state(plain["generators"][distributed.rank()])
         restore_plain_state(run, plain, state_class, sample_class)
         distributed.on_main(lambda: self._rewind_metrics(plain["rows"]))
-        self.rows = plain["rows"] if distributed.rank() else self.rows
-        self.last_save = plain["rows"], run.state.step
+        self.rows = distributed.on_main(lambda: self.rows)  # a log that lost rows has fewer, on every rank alike
+        self.last_save = self.rows, run.state.step
 
     def load_best(self, run: Any, step: int) -> None:
         """Give the reference the policy's weights of the best validation: the loop saves then, `_prune` keeps them."""

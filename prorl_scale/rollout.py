@@ -82,11 +82,12 @@ class Engine:
         prompts: list[list[int]],
         num_answers: int,
         temperature: float,
-        generator: torch.Generator,
+        source: torch.Generator | list[int],
         finished: Callable[[int, list[tuple[list[int], Tensor]]], None] = lambda place, group: None,
     ) -> list[list[tuple[list[int], Tensor]]]:
         """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature).
 
+        source: a generator to go on with, or a seed for each prompt, whose answers then depend on no other prompt.
         finished: called with a prompt's place and its group as soon as that is whole, while others are being written.
         """
         how = functools.partial(
@@ -95,14 +96,17 @@ class Engine:
         )  # fmt: skip
         # On a CPU vLLM samples from torch's generator, and seeds of requests make it several times slower.  On a GPU it
         # has generators of its own, which only such seeds reach; answer i of a prompt gets the prompt's seed plus i.
-        seeds = torch.randint(2**31, (len(prompts),), generator=generator, device=generator.device) if self.gpu else []
-        each = [how(seed=seed) for seed in seeds.tolist()] if self.gpu else how()
+        if self.gpu and isinstance(source, torch.Generator):
+            source = torch.randint(2**31, (len(prompts),), generator=source, device=source.device).tolist()
+        seeded = isinstance(source, list)
+        each = [how(seed=seed) for seed in source] if seeded else how()
         self._forget()
         engine, groups = self.llm.llm_engine, {}
         # `LLM.generate` is these two steps, but it hands over nothing before everything is written.
         names = self.llm.enqueue([{"prompt_token_ids": p} for p in prompts], each, use_tqdm=False)
         first = int(names[0].partition("-")[0])  # requests are numbered in the order of the prompts
-        with _draws_from(generator), _progress(len(prompts) * num_answers) as progress:
+        draws = contextlib.nullcontext() if seeded else _draws_from(source)
+        with draws, _progress(len(prompts) * num_answers) as progress:
             while engine.has_unfinished_requests():
                 for request in filter(lambda r: r.finished, engine.step()):
                     place = int(request.request_id) - first

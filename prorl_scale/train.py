@@ -66,17 +66,18 @@ def write_share(
     prompts: list,
     num_answers: int,
     temperature: float,
-    generator: Any,
+    source: torch.Generator | list[int],
     finished: Callable[[int, list[list[int]]], None],
 ) -> list[list[Sample]]:
     """This rank's prompts -> groups of samples, not yet scored.
 
+    source: what their tokens are drawn from, see `Engine.generate`.
     finished: called with the place of a prompt and its answers as soon as all of them are written.
     """
     if not prompts:
         return []
     written = run.engine.generate(
-        prompts, num_answers, temperature, generator, lambda place, group: finished(place, [ids for ids, _ in group])
+        prompts, num_answers, temperature, source, lambda place, group: finished(place, [ids for ids, _ in group])
     )
     return [
         [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, sampler_logp=logp) for ids, logp in answers]
@@ -119,7 +120,9 @@ def write_answers(
     beyond that.  Ranks wait for each other once, after both stages.
     """
     share = slice(distributed.rank(), None, distributed.world())
-    mine, waiting = problems[share], {}
+    mine, waiting, source = problems[share], {}, generator
+    if generator is not run.generator:  # of an evaluation, alike on all ranks: how many there are must not show in it
+        source = torch.randint(2**31, (len(prompts),), generator=generator, device=generator.device).tolist()[share]
 
     def finished(place: int, answers: list[list[int]]) -> None:
         waiting[place] = begin_scoring(run, mine[place], answers)
@@ -132,7 +135,7 @@ def write_answers(
         return groups
 
     with ledger.clock("generate"):
-        groups = write_share(run, prompts[share], num_answers, temperature, generator, finished)
+        groups = write_share(run, prompts[share], num_answers, temperature, source, finished)
     with ledger.clock("reward"):
         ours = distributed.attempt(scored)
     with ledger.clock("generate"):  # waiting for the slowest

@@ -29,6 +29,7 @@ SHORT = [  # `make scale-cpu` in short
 ]
 LIMIT = 1800  # seconds; so long only on a machine that is busy with other things
 ONE_MACHINE = ("--standalone", "--nproc-per-node")
+MACHINE = ("seconds", "peak_memory", "tokens_per_second", "mfu", "hfu")  # how metrics begin that measure it
 
 
 def torchrun(*command, processes=2, nodes=None):
@@ -92,8 +93,7 @@ def kill_everything(process):
 def rows(folder):
     """metrics.jsonl without what measures the machine."""
     parsed = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    machine = ("seconds", "peak_memory", "tokens_per_second", "mfu", "hfu")
-    return [{k: v for k, v in row.items() if not k.startswith(machine)} for row in parsed]
+    return [{k: v for k, v in row.items() if not k.startswith(MACHINE)} for row in parsed]
 
 
 def steps(folder):

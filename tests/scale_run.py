@@ -37,9 +37,14 @@ class StandIn:
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
         self.limit, self.stop_ids = config.max_new_tokens, stop_ids
 
-    def generate(self, prompts, num_answers, temperature, generator, finished):
-        answers = mini.rollout(self.model, prompts, num_answers, self.limit, temperature, self.stop_ids, generator)
-        groups = [answers[i : i + num_answers] for i in range(0, len(answers), num_answers)]
+    def generate(self, prompts, num_answers, temperature, source, finished):
+        how = num_answers, self.limit, temperature, self.stop_ids
+        if isinstance(source, list):
+            each = zip(prompts, source, strict=True)
+            groups = [mini.rollout(self.model, [p], *how, torch.Generator().manual_seed(seed)) for p, seed in each]
+        else:
+            answers = mini.rollout(self.model, prompts, *how, source)
+            groups = [answers[i : i + num_answers] for i in range(0, len(answers), num_answers)]
         written = [
             [(ids, self.logprobs(prompt + ids, temperature)[len(prompt) - 1 :]) for ids in group]
             for prompt, group in zip(prompts, groups, strict=True)
@@ -92,13 +97,16 @@ def permuted(weights):
     return list({**by_name, one: by_name[other], other: by_name[one]}.items())
 
 
-def every_loss_is_nan(after):
-    """micro_loss that gives NaN on this rank, once `after` steps were trained."""
+def every_loss_is_nan(after, gradient_alone=False):
+    """micro_loss that gives NaN on this rank, once `after` steps were trained; or one whose gradient alone is NaN."""
     healthy = train.micro_loss
 
     def micro_loss(run, *args):
         loss, sums, scores = healthy(run, *args)
         if run.state.step < after:
+            return loss, sums, scores
+        if gradient_alone:
+            loss.register_hook(lambda gradient: gradient * float("nan"))
             return loss, sums, scores
         return loss * float("nan"), {**sums, "loss": sums["loss"] * float("nan")}, scores
 
@@ -138,8 +146,8 @@ def break_this_rank(fault):
     """What happens on one rank alone; the others must notice."""
     if fault in ("skip", "permute", "stale"):
         start.Engine = faulty(start.Engine, fault)
-    elif fault == "nan":
-        train.micro_loss = every_loss_is_nan(after=2)
+    elif fault in ("nan", "nan-gradient"):
+        train.micro_loss = every_loss_is_nan(after=2, gradient_alone=fault == "nan-gradient")
     elif fault == "die":
         train.train_step = after_step(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
     elif fault == "hang":

@@ -182,7 +182,7 @@ def fake_run(events, verdict=lambda: Verdict(0.25, "wrong"), **more):
     """A run whose sampler finishes its prompts in reverse order, and whose pool notes when it is asked and awaited."""
 
     class Engine:
-        def generate(self, prompts, num_answers, temperature, generator, finished):
+        def generate(self, prompts, num_answers, temperature, source, finished):
             groups = [[([i, 9], torch.zeros(2))] * num_answers for i, _ in enumerate(prompts)]
             for place in reversed(range(len(prompts))):
                 events.append(f"written {place}")
@@ -197,7 +197,8 @@ def fake_run(events, verdict=lambda: Verdict(0.25, "wrong"), **more):
     task = SimpleNamespace(stop_ids=[9], item=lambda problem, text: (problem, text, {}))
     silent = dict.fromkeys(("chat_template", "bos_token_id", "eos_token_id", "pad_token_id"))
     tokenizer = SimpleNamespace(decode=lambda ids: str(ids[0]), **silent)
-    return SimpleNamespace(engine=Engine(), task=task, tokenizer=tokenizer, pool=FakePool(), **more)
+    parts = {"engine": Engine(), "task": task, "tokenizer": tokenizer, "pool": FakePool(), "generator": None}
+    return SimpleNamespace(**parts, **more)
 
 
 def test_a_group_is_verified_while_others_are_written(as_two):
@@ -212,6 +213,27 @@ def test_a_group_is_verified_while_others_are_written(as_two):
     ]
     assert ledger.seconds["generate"] > 0
     assert ledger.seconds["reward"] > 0
+
+
+def asked_of_the_sampler(monkeypatch, world, rank, training):
+    """What one of `world` ranks draws its share of five prompts from."""
+    asked, run, generator = [], fake_run([]), torch.Generator().manual_seed(4)
+    run.generator = generator if training else torch.Generator()
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    monkeypatch.setattr(distributed, "agree", lambda mine: [[None] * 5] * world)
+    monkeypatch.setattr(train, "write_share", lambda run, prompts, n, t, source, finished: asked.append(source) or [])
+    train.write_answers(run, list("abcde"), [[i] for i in range(5)], 2, 1.0, generator, Ledger())
+    return asked[0] if training is False else asked[0] is generator
+
+
+def test_what_an_evaluation_draws_from_does_not_depend_on_the_number_of_ranks(monkeypatch):
+    """Each prompt has a seed, whichever rank writes it; in training each rank goes on with a generator of its own."""
+    whole = asked_of_the_sampler(monkeypatch, 1, 0, training=False)
+    assert len(set(whole)) == 5
+    for world, rank in ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2)):
+        assert asked_of_the_sampler(monkeypatch, world, rank, training=False) == whole[rank::world]
+    assert asked_of_the_sampler(monkeypatch, 2, 1, training=True)
 
 
 def test_a_sandbox_that_breaks_stops_every_rank(as_two):

@@ -5,9 +5,11 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.launch import LIMIT, torchrun
+from tests import launch
+from tests.launch import LIMIT, QUICK, torchrun
 from tests.test_scale_launch import free_port
 
 
@@ -70,15 +72,22 @@ def test_killed_rank_0_ends_the_others(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_agent_of_one_of_two_nodes(tmp_path):
-    """Its workers end at once; the other node's agent notices in its own time, and its workers end with it."""
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_agent_of_one_of_two_nodes(tmp_path, rank):
+    """Of a run that trains: its worker ends with it, the other node's agent notices by itself, and the run goes on."""
     nodes = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "test"]
     nodes += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
-    agents = [start(tmp_path, nodes=nodes) for _ in range(2)]
-    workers = pids(tmp_path, 2)
-    mine = next(w for w in workers if f"PPid:\t{agents[1].pid}\n" in Path(f"/proc/{w}/status").read_text())
-    agents[1].kill()
-    until(lambda: gone(mine))
-    agents[0].kill()
-    until(lambda: all(map(gone, workers)))
-    assert whole(tmp_path)
+    out = tmp_path / "run"
+    args = [*QUICK, "--steps", "9999", "--max-bad-steps", "9999", "--base-cache", tmp_path, "--out", out]
+    agents = [launch.start("stand-in", *args, nodes=nodes) for _ in range(2)]
+    until(lambda: (out / "metrics.jsonl").exists() and '"step": 4' in (out / "metrics.jsonl").read_text())
+    workers = {agent: psutil.Process(agent.pid).children()[0] for agent in agents}
+    victim = next(agent for agent, worker in workers.items() if worker.environ()["RANK"] == str(rank))
+    (other,) = {*agents} - {victim}
+    victim.kill()
+    _, err = other.communicate(timeout=LIMIT)
+    assert other.returncode == 1
+    assert ("another process ended" in err) == (rank == 1)  # rank 0 alone speaks
+    assert all(gone(worker.pid) for worker in workers.values())
+    code, _, err = launch.run("stand-in", "--resume", out, "--steps", "5", processes=1)
+    assert code == 0, err[-5000:]

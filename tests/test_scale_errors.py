@@ -101,11 +101,18 @@ def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(finished,
 
 
 @pytest.mark.slow
-def test_number_of_processes_that_divides_nothing(quick, tmp_path):
-    """Five prompts, 40 answers, two evaluation prompts: none is a multiple of three, and nothing has to be."""
+def test_number_of_processes_that_divides_nothing(quick, finished, tmp_path):
+    """Five prompts, 40 answers, two evaluation prompts: none is a multiple of three, and nothing has to be.
+
+    What an evaluation measures does not depend on that number.
+    """
     code, _, err = run("stand-in", *quick, "--steps", "2", processes=3)
     assert code == 0, err[-5000:]
     assert [row["step"] for row in steps(tmp_path / "run")] == [1, 2]
+    of_base = [[r for r in rows(f) if r.get("event") in ("evaluation", "boundary") and r["step"] == 0]
+               for f in (tmp_path / "run", finished)]  # fmt: skip
+    assert len(of_base[0]) == 2
+    assert of_base[0] == of_base[1]
 
 
 # ------------------------------------------------------------------ failures while running
@@ -133,15 +140,19 @@ def test_rank_that_hangs_ends_all(quick, tmp_path):
     assert [row["step"] for row in steps(tmp_path / "run")] == [1, 2]
 
 
-def test_nan_on_one_rank_skips_on_all_and_stops_with_a_checkpoint(quick, tmp_path):
-    """From step 3 on: the weights stay as they were, on every rank, and the run gives up after K such steps."""
+@pytest.mark.parametrize("fault", ["nan", pytest.param("nan-gradient", marks=pytest.mark.slow)])
+def test_nan_on_one_rank_skips_on_all_and_stops_with_a_checkpoint(quick, tmp_path, fault):
+    """In its loss, or in its gradient alone, from step 3 on.
+
+    The weights stay as they were, on every rank, and the run gives up after K such steps.
+    """
     args = ["--max-bad-steps", "2", "--steps", "20", "--save-every", "2", "--reset-every", "0"]
-    line = fails("stand-in", *quick, *args, fault="nan")
+    line = fails("stand-in", *quick, *args, fault=fault)
     assert "2 steps in a row had no contrast or a loss that is not finite" in line
     healthy, ill = steps(tmp_path / "run")[:2], steps(tmp_path / "run")[2:]
     assert [row["skipped_updates"] for row in healthy] == [0, 0]
     assert [row["step"] for row in ill] == [3, 4]
-    assert all(row["skipped_updates"] == row["skipped_updates"] > 0 for row in ill)
+    assert all(row["skipped_updates"] == ill[0]["skipped_updates"] > 0 for row in ill)
     assert saved(tmp_path / "run")[-2:] == ["step-000002", "step-000004"]
     dcp_to_torch_save(tmp_path / "run/checkpoints/step-000004", tmp_path / "whole.pt")
     dcp_to_torch_save(tmp_path / "run/checkpoints/step-000002", tmp_path / "before.pt")

@@ -182,10 +182,12 @@ def test_saving_a_step_again_replaces_it(run, monkeypatch):
     with run.folder:
         run.folder.save(run)
         run.state.resets = 1
+        run.folder.event("reset", step=0, resets=1, reason="")  # a state that differs is one that logged something
         run.folder.save(run)
         assert plain(run)["state"]["resets"] == 1
         assert saved(run) == ["step-000000"]
         run.state.resets = 2
+        run.folder.event("reset", step=0, resets=2, reason="")
         rename = Path.rename
         with monkeypatch.context() as patch:
 
@@ -197,7 +199,7 @@ def test_saving_a_step_again_replaces_it(run, monkeypatch):
             patch.setattr(Path, "rename", killed)
             with pytest.raises(UserError, match="killed"):
                 run.folder.save(run, wait=True)
-        assert saved(run) == ["step-000000.old", "step-000000.tmp"]
+        assert saved(run) == ["step-000000.old"]
         assert plain(run)["state"]["resets"] == 1
         run.folder.save(run)
     assert saved(run) == ["step-000000"]
@@ -285,7 +287,7 @@ def policy_and_optimizer(run):
 
 
 def test_restore_without_a_checkpoint(run):
-    with pytest.raises(UserError, match="was never saved"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: start again"):
         run.folder.restore(run, train.State, train.Sample)
 
 

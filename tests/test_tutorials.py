@@ -254,7 +254,7 @@ def test_a_chapter_has_its_parts(chapter):
 
 
 def test_chapters_are_numbered_and_linked_to_their_neighbours():
-    assert [path.name[:2] for path in CHAPTERS] == [f"{i:02}" for i in range(11)]
+    assert [path.name[:2] for path in CHAPTERS] == [f"{i:02}" for i in range(12)]
     for before, after in itertools.pairwise(CHAPTERS):
         for one, other in ((before, after), (after, before)):
             heading = TEXTS[other.name].splitlines()[0].removeprefix("# ").split(":")[0]

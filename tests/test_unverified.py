@@ -73,7 +73,7 @@ def test_scale_tells_an_unverified_answer_from_a_wrong_one(monkeypatch: pytest.M
     verdicts = [f.result() for f in judged("wrong", "unverified", "timeout")]
     monkeypatch.setattr(train, "begin_scoring", lambda run, problem, answers: lambda: verdicts)
 
-    def write_share(run, prompts, num_answers, temperature, generator, finished):
+    def write_share(run, prompts, num_answers, temperature, source, finished):
         finished(0, [])
         return [group]
 
@@ -81,7 +81,7 @@ def test_scale_tells_an_unverified_answer_from_a_wrong_one(monkeypatch: pytest.M
     monkeypatch.setattr(train.distributed, "rank", lambda: 0)
     monkeypatch.setattr(train.distributed, "world", lambda: 1)
     monkeypatch.setattr(train.distributed, "agree", lambda ours: [ours[0]])
-    train.write_answers(SimpleNamespace(), ["a"], [[1]], 3, 1.0, None, Ledger())
+    train.write_answers(SimpleNamespace(generator=None), ["a"], [[1]], 3, 1.0, None, Ledger())
     assert [s.reward for s in group] == [0.0, None, 0.0]
     assert train.count_verdicts(group)["unverified"] == 1
 

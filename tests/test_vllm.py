@@ -45,7 +45,7 @@ def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp
         monkeypatch.setenv(name, str(value))
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     config = Config(device="cpu", dtype="float32", max_new_tokens=12, rollout_batch=6)
-    engine = Engine(str(folder), config, stop_ids=[1])
+    engine = Engine(str(folder), config, stop_ids=[1], context=64)
     prompts = [laptop.build_tokenizer()(text)["input_ids"] for text in ("ascending tiger apple =", "descending kite =")]
     prompts *= 6  # 12 prompts x 3 answers, six side by side: most wait
     events, step = [], engine.llm.llm_engine.step
