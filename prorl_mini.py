@@ -38,11 +38,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
-from tqdm import tqdm
-from transformers import DynamicCache
 
 from prorl_lab import cli, models, report, settings, tasks
+from prorl_lab.bars import tqdm
 from prorl_lab.ledger import Ledger, verified
+from prorl_lab.models import DynamicCache
 from prorl_lab.run_folder import GracefulStop, RunFolder
 from prorl_lab.seeds import derived
 
@@ -751,10 +751,11 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     """Load the model and the task; a fresh run folder, or the state of the one to resume."""
     folder = RunFolder(config)
     torch.set_num_threads(config.threads)
+    task = tasks.load_task(config, [])  # first: a mistake in it is not to wait for the model
     policy, tokenizer = models.load_policy(config)
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
     adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))
+    task.stop_ids = models.stop_ids(policy.config, tokenizer)
     tasks.check(config, task, tokenizer, policy.config)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = run_class(config, policy, reference, adam, tokenizer, task, generator, folder)

@@ -102,6 +102,8 @@ class FolderLock:
                 if self.note() == whoami():
                     self.path.unlink()
                 os.close(self.file)
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()  # of a start that failed nothing is left; one that holds a file stays
 
 
 @atexit.register

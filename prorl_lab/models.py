@@ -10,12 +10,16 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.utils import cached_file
 
-from prorl_lab import laptop, probe
+from prorl_lab import laptop
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_lab.scoring.extract import FRAMES
+
+AutoConfig, AutoModelForCausalLM = Later("transformers", "AutoConfig"), Later("transformers", "AutoModelForCausalLM")
+AutoTokenizer, GenerationConfig = Later("transformers", "AutoTokenizer"), Later("transformers", "GenerationConfig")
+probe = Later("prorl_lab.probe")
+DynamicCache, cached_file = Later("transformers", "DynamicCache"), Later("transformers.utils", "cached_file")
 
 
 def load_policy(config: Any) -> tuple[Any, Any]:

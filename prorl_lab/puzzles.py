@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import reasoning_gym
 
 from prorl_lab.errors import UserError
+from prorl_lab.later import Later
 from prorl_lab.seeds import derived
 from prorl_lab.split import split_of
 
+reasoning_gym = Later("reasoning_gym")
 SIZE = 500  # of a data set, the library's default: where it draws the kind of item i at construction, so many kinds
 REBUILT = {"acre": 5}  # makes all its items at construction; of 5, three, one and one are of its three kinds
 GLOBAL = {"codeio", "pool_matrix", "bf"}  # draw from the global generators, or print

@@ -21,8 +21,9 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError
 
-from prorl_lab import inputs, questions, report, scoring
+from prorl_lab import greeting, inputs, questions, report, scoring
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.files import read_json
 from prorl_lab.inputs import sum_of
 from prorl_lab.lock import FolderLock
 from prorl_lab.tasks import restore_task, task_state
@@ -52,13 +53,26 @@ class RunFolder:
             raise UserError(f"can't write to {self.path} ({error.strerror}): choose another --out") from error
         self.lock = FolderLock(self.path, getattr(config, "break_lock", False))  # found out now, not after the warm-up
         self.saved = any((self.path / name).exists() for name in (STATE, STATE_BEFORE))
-        if not config.resume and any((self.path / name).exists() for name in ("config.json", "metrics.jsonl")):
+        if not config.resume and not self._may_begin():
             self.lock.release()
             raise UserError(
                 f"{self.path} holds another run: continue it with --resume {self.path}, or choose another --out"
             )
         if config.resume:
             inputs.check(read_json(self.path / "config.json").get("inputs", {}), config)
+        self.say(greeting.lines(config, self.path))
+
+    def _may_begin(self) -> bool:
+        """Is there no run that a new one would overwrite?  One that ended before its first save holds nothing."""
+        if not any((self.path / name).exists() for name in ("config.json", "metrics.jsonl")):
+            return True
+        kept = ("summary.json", "last", "checkpoints/step-[0-9]*[0-9]")
+        if self.saved or any(next(self.path.glob(name), None) for name in kept):
+            return False
+        try:
+            return all("event" in row for row in read_metrics(self.metrics_path))
+        except (OSError, ValueError):
+            return False
 
     def begin(self, run: Any) -> None:
         """The first files of a new run, once its model and task have been loaded: a mistake there leaves none.
@@ -349,10 +363,6 @@ def to_store(config: Any) -> dict[str, Any]:
 
 def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import reasoning_gym
-
 from prorl_lab import laptop, questions, settings
 from prorl_lab.errors import UserError
+from prorl_lab.later import Later
 from prorl_lab.puzzles import RENAMED, Puzzles
 from prorl_lab.scoring.extract import after_think, open_thought
 from prorl_lab.split import Epochs
@@ -254,7 +253,7 @@ class GymTask:
     """
 
     def __init__(self, names: list[str], seed: int, stop_ids: list[int], verifier: Verifier | None):
-        known = reasoning_gym.factory.DATASETS
+        known = Later("reasoning_gym.factory").DATASETS
         for name in names:
             if RENAMED.get(name, name) not in known:
                 close = ", ".join(n for n in sorted(known) if n[:4] == name[:4]) or "see the Reasoning Gym gallery"

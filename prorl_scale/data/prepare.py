@@ -18,9 +18,9 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet as parquet
-from tqdm import tqdm
 
 from prorl_lab import inputs, own, questions
+from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
 from prorl_lab.questions import split_order
 from prorl_lab.split import split_of

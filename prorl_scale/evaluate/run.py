@@ -372,7 +372,7 @@ def _evaluate(config: Config) -> Path:
     answers = sum(len(prompts) * config.n for chunks in todo.values() for _, _, prompts in chunks)
     with (
         Scorer({p.domain for prompts in job.prompts.values() for p in prompts}, config) as scorer,
-        tqdm(total=answers, unit=" answers", disable=rank() > 0 or not answers) as bar,
+        tqdm(total=answers, unit=" answers", disable=(rank() > 0 or not answers) or None) as bar,
     ):
         for model in job.models:
             write_model(job, model, todo[model.name], scorer, bar)
