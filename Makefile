@@ -29,8 +29,9 @@ scale-cpu: .venv/scale-ready  ## the same with FSDP2 and vLLM on two CPU process
 	@if [ -d $(SCALE)/checkpoints ]; then $(TORCHRUN) --resume $(SCALE) $(ARGS); \
 	else rm -rf $(SCALE); $(TORCHRUN) --recipe laptop --out $(SCALE) $(ARGS); fi
 
-tutorials: .venv/mini-ready  ## run the blocks of tutorials/, draw their figures, write a notebook of each chapter
+tutorials: .venv/mini-ready  ## run the blocks of tutorials/, draw their figures, write one page for a browser and notebooks
 	$(BIN)/python -m tutorials.build figures
+	$(BIN)/python -m tutorials.build page
 	$(BIN)/python -m tutorials.build notebooks
 
 test: .venv/test-ready  ## lint and run the tests
@@ -46,11 +47,12 @@ bench: .venv/mini-ready  ## time one training step beside TRL's
 	$(BIN)/python bench/step_vs_trl.py
 
 export MODEL ?= Qwen/Qwen2.5-0.5B-Instruct
-gpu-check:  ## what only a GPU can show, in minutes, as one table; MODEL=FOLDER for the real model of its last checks
+HALF ?=
+gpu-check:  ## what only a GPU can show, as one table in OUT; HALF=first needs no vLLM; MODEL=FOLDER a pretrained model
 	@command -v nvidia-smi >/dev/null 2>&1 || { echo "error: no GPU found, and these checks compare one with the CPU:" \
 	    "run them on a machine with an NVIDIA GPU" >&2; exit 1; }
-	@$(MAKE) --no-print-directory .venv/gpu-ready
-	$(BIN)/python scripts/gpu_check.py
+	@$(MAKE) --no-print-directory .venv/$(if $(filter first,$(HALF)),mini,gpu)-ready
+	$(BIN)/python scripts/gpu_check.py $(HALF)
 
 lint: .venv/mini-ready  ## format, and mend what ruff can mend
 	$(BIN)/ruff format .

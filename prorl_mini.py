@@ -1,10 +1,10 @@
 """ProRL in one file: GRPO that can keep improving for thousands of steps.
 
 GRPO samples G answers per prompt, scores them, and makes the better ones of each group more likely.  Run long enough it
-stalls: the policy turns deterministic and stops exploring, or it is held back by its distance to a reference that never
-moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what keeps it going: a clip range wider above than below,
-token-level loss, dynamic sampling, hot rollouts (temperature 1.2), and a small KL penalty to a reference that is now
-and then RESET to the policy.
+may stall: the policy turns deterministic and stops exploring, or it is held back by its distance to a reference that
+never moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what kept it going: a clip range wider above than below,
+dynamic sampling, hot rollouts (temperature 1.2), and a small KL penalty to a reference that is now and then RESET to
+the policy.  The paper does not state the level of its loss; the token level is a choice.
 
     make mini                                             a tiny model on a CPU, in minutes
     python prorl_mini.py --help                           every setting
@@ -12,17 +12,19 @@ and then RESET to the policy.
                                                           plain GRPO is ProRL with flags off
     python prorl_mini.py --model DIR --task leg_counting  a Hugging Face model on one GPU
 
-Read from top to bottom.  The nine stages stand in the order in which a training step runs them,
+Read from top to bottom, which is the order in which a training step runs its stages,
 
     prompts -> rollout -> reward -> advantage -> logprobs -> loss -> step -> reset -> eval
 
-and `train` at the end calls them in that order, handing each the `run`: its settings, models, task and state.  What
-later papers changed is in `prorl_v2.py`, many devices in `prorl_scale/`.  Shapes are written with these letters:
+but that `train`, at the end, runs eval before reset, which reads its score.  Each is handed the `run`: settings,
+models, task and state.  What later papers changed is in `prorl_v2.py`, many devices in `prorl_scale/`.  Letters:
 
     P prompts   G answers per prompt   B answers in a batch   T tokens   N answer tokens   V vocabulary
 """
 
 from __future__ import annotations
+
+import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
 
 import copy
 import math
@@ -58,7 +60,7 @@ class Config(settings.Common):
     temperature: float = 1.2  # of sampling AND scoring; there is no top-p or top-k, see `rollout`
     max_new_tokens: int | None = None
     max_prompt_tokens: int | None = None  # a longer prompt is an error; None: what leaves room for an answer
-    rollout_batch: int | None = None  # answers written side by side
+    rollout_batch: int | None = None  # answers written side by side; on a GPU as many as its memory holds
     dynamic_sampling: bool = True
     max_rounds: int = 4  # cap on the generation rounds of one step
     # reward and loss
@@ -125,7 +127,8 @@ class Sample:
     advantage: float = 0.0
     old_logp: Tensor | None = None  # (answer length,) under the policy that wrote it
     ref_logp: Tensor | None = None  # (answer length,) under the reference
-    entropy: float = 0.0  # summed over the answer's tokens
+    entropy: float = 0.0  # summed over the answer's tokens, where trained on
+    sampler_entropy: float = 0.0  # the same as the rollout saw it, of every answer
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -140,22 +143,23 @@ def draw_prompts(run: Run, count: int) -> tuple[list[tasks.Problem], list[list[i
 
 def encode(run: Run, problem: tasks.Problem) -> list[int]:
     """Token ids of a prompt that leaves room for an answer.  Raises UserError where it does not."""
-    ids = tasks.prompt_ids(run.tokenizer, problem.prompt)
-    return settings.that_fits(ids, run.policy.config, run.config)
+    return settings.that_fits(tasks.prompt_ids(run.tokenizer, problem.prompt), run.policy.config, run.config)
 
 
 # ============================================================================ 2. rollout
 
 
+@models.weights_stay
 @torch.no_grad()
 def rollout(
     policy: Any, prompts: list[list[int]], num_answers: int, max_new_tokens: int, temperature: float,
-    stop_ids: list[int], generator: torch.Generator,
+    stop_ids: list[int], generator: torch.Generator, entropy: Tensor | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """Sample `num_answers` answers to each prompt -> len(prompts) * num_answers lists of ids, EOS included.
 
     Tokens come from the whole softmax(logits / temperature).  Cutting its tail (top-p, top-k) would make the
     sampler another distribution than the one `token_logprobs` scores, and bias every ratio that follows.
+    entropy: (B,) to which each answer's is added, for the whole distribution is at hand; also of what is dropped later.
     """
     ids, seen = pad_left(prompts, policy.device)
     cache = DynamicCache(config=policy.config)
@@ -166,8 +170,10 @@ def rollout(
     writing = torch.arange(len(answers), device=policy.device)  # the answers that are not finished yet
     stop = torch.tensor(stop_ids, device=policy.device)
     for length in range(1, max_new_tokens + 1):
-        logits = models.logits(policy, hidden).float()  # (rows, V)
-        token = torch.multinomial(F.softmax(logits / temperature, -1), 1, generator=generator)  # (rows, 1)
+        chances = F.softmax(models.logits(policy, hidden).float() / temperature, -1)  # (rows, V)
+        token = torch.multinomial(chances, 1, generator=generator)  # (rows, 1)
+        if entropy is not None:
+            entropy[writing] += torch.special.entr(chances).sum(-1)
         for row, value in zip(writing.tolist(), token[:, 0].tolist(), strict=True):
             answers[row].append(value)
         unfinished = ~torch.isin(token[:, 0], stop)
@@ -198,13 +204,15 @@ def hidden_states(model: Any, ids: Tensor, seen: Tensor, cache: DynamicCache | N
 
 
 def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, generator) -> Iterator[list]:
-    """`rollout`, at most `rollout_batch` answers side by side; yields the answers of one prompt after the other."""
+    """`rollout`, at most `rollout_batch` answers side by side; yields each prompt's (ids of an answer, its entropy)."""
     per_call = max(1, run.config.rollout_batch // num_answers)
     limit, stop_ids = run.config.max_new_tokens, run.task.stop_ids
     for start in tqdm(range(0, len(prompts), per_call), "rollout", leave=False, disable=len(prompts) <= per_call):
         some = prompts[start : start + per_call]
-        answers = rollout(run.policy, some, num_answers, limit, temperature, stop_ids, generator)
-        yield from (answers[i : i + num_answers] for i in range(0, len(answers), num_answers))
+        entropy = torch.zeros(len(some) * num_answers, device=run.policy.device)
+        answers = rollout(run.policy, some, num_answers, limit, temperature, stop_ids, generator, entropy)
+        both = list(zip(answers, entropy.tolist(), strict=True))
+        yield from (both[i : i + num_answers] for i in range(0, len(both), num_answers))
 
 
 # ============================================================================ 3. reward
@@ -212,13 +220,10 @@ def rollout_all(run: Run, prompts: list, num_answers: int, temperature: float, g
 
 def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[list[int]]]) -> list[list[float]]:
     """Verify every answer: P problems, P x G answers -> P x G raw rewards in [0, 1]."""
-    flat = [
-        (problem, text)
+    return [
+        run.task.score([(problem, text) for text in tasks.responses(run.tokenizer, problem, group, run.task.stop_ids)])
         for problem, group in zip(problems, answers, strict=True)
-        for text in tasks.responses(run.tokenizer, problem, group, run.task.stop_ids)
     ]
-    scores = iter(run.task.score(flat))
-    return [[next(scores) for _ in group] for group in answers]
 
 
 def has_contrast(rewards: Tensor, tol: float = 1e-6) -> Tensor:
@@ -238,12 +243,13 @@ def write_answers(
 ) -> list[list[Sample]]:
     """Rollout and reward: P problems and their prompts -> P groups of `num_answers` samples with raw rewards."""
     with ledger.clock("generate"):
-        answers = list(rollout_all(run, prompts, num_answers, temperature, generator))
+        written = list(rollout_all(run, prompts, num_answers, temperature, generator))
     with ledger.clock("reward"):
-        rewards = score_answers(run, problems, answers)
+        rewards = score_answers(run, problems, [[ids for ids, _ in group] for group in written])
+    ends = run.task.stop_ids
     return [
-        [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, r) for ids, r in zip(group, scores, strict=True)]
-        for prompt, group, scores in zip(prompts, answers, rewards, strict=True)
+        [Sample(p, ids, ids[-1] not in ends, r, sampler_entropy=h) for (ids, h), r in zip(group, scores, strict=True)]
+        for p, group, scores in zip(prompts, written, rewards, strict=True)
     ]
 
 
@@ -314,8 +320,7 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
 
 def token_entropy(logits: Tensor, temperature: float) -> Tensor:
     """Entropy in nats of softmax(logits / temperature): (B, T, V) -> (B, T).  A word ruled out (-inf) adds 0."""
-    logp = F.log_softmax(logits / temperature, -1)
-    return -(logp.exp() * logp.clamp(min=torch.finfo(logp.dtype).min)).sum(-1)  # 0 * -inf would be NaN
+    return torch.special.entr(F.softmax(logits / temperature, -1)).sum(-1)  # entr: -p log p, and 0 at p = 0
 
 
 @dataclass
@@ -325,8 +330,8 @@ class Batch:
     prompts: Tensor  # (U, W) ids
     seen: Tensor  # (U, W) False on padding
     owner: Tensor  # (B,) the row of its prompt
-    answers: Tensor  # (B, A) ids
-    mask: Tensor  # (B, A) True on answer tokens
+    answers: Tensor  # (B, T) ids
+    mask: Tensor  # (B, T) True on answer tokens
 
 
 def make_batch(samples: list[Sample], device: Any) -> Batch:
@@ -351,7 +356,7 @@ def split_microbatches(samples: list[Sample], max_tokens: int) -> list[list[Samp
 
 
 def hidden_before_answers(model: Any, batch: Batch) -> Tensor:
-    """What the model knows just before each answer token: (B, A, D).
+    """What the model knows just before each answer token: (B, T, D).
 
     As in `rollout`, a prompt is read once and its G answers go on from its keys and values, gradient included.  Only
     in training mode, which is that of gradient checkpointing and allows no cache, each answer is read with its prompt.
@@ -369,7 +374,7 @@ def hidden_before_answers(model: Any, batch: Batch) -> Tensor:
 
 
 def answer_logprobs(model: Any, batch: Batch, temperature: float, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
-    """Log-probs (and entropies) of the answer tokens -> (B, A), (B, A), zero outside the mask.
+    """Log-probs (and entropies) of the answer tokens -> (B, T), (B, T), zero outside the mask.
 
     The head is the largest matrix of a small model: logits of 8,192 tokens over 151,936 words take 5 GB.  So it is
     applied to the N answer tokens only, in chunks whose logits are recomputed in the backward pass.
@@ -434,7 +439,7 @@ def policy_loss(
         loss = - 1/num_tokens * sum over answer tokens of min(ratio * A, clip(ratio, 1 - eps_low, 1 + eps_high) * A)
 
     ProRL eq. 1-3 (decoupled clip from DAPO, eq. 10), ratio = exp(logp - old_logp).  The upper bound is the wider one:
-    a token of probability 0.01 may rise to 0.014 and not just 0.012, which keeps rare tokens alive.
+    a token of probability 0.01 is pushed until 0.014 and not just 0.012, which helps rare tokens.
     `min` makes the bound one-sided: a move in the wrong direction is never clipped.
 
     advantages: (B, 1) or (B, T).  mask: (B, T), bool, or float weights per token (`token_weights`); what lies outside
@@ -476,9 +481,9 @@ def token_weights(mask: Tensor, num_tokens: int, num_answers: int, level: str) -
 def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
     """Per-token estimate of KL(policy || reference) from the policy's own samples: (B, T), (B, T) -> (B, T).
 
-    With d = ref_logp - logp (Schulman 2020, "Approximating KL divergence"):
+    With d = ref_logp - logp (Schulman 2020, "Approximating KL divergence"), for one token, on-policy:
         k1 = -d            unbiased value; its gradient is 0 on average, so useless as a loss
-        k2 = d^2 / 2       biased value; right gradient of KL(policy || reference) on-policy
+        k2 = d^2 / 2       biased value; right gradient of KL(policy || reference)
         k3 = e^d - d - 1   unbiased value, never negative; gradient of KL(reference || policy)
     d is clamped to +-10 before the exp: e^d of one token must not drown the batch.
 
@@ -523,7 +528,7 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
     sums = dict.fromkeys(("loss", "kl", "clip_low", "clip_high", "tokens"), 0.0)
     for part in split_microbatches(samples, config.microbatch_tokens):
         batch = make_batch(part, policy.device)
-        logp, _ = answer_logprobs(policy, batch, config.temperature)  # (B, A), as all below
+        logp, _ = answer_logprobs(policy, batch, config.temperature)  # (B, T), as all below
         old_logp = pad_sequence([s.old_logp for s in part], batch_first=True).to(logp)
         advantages = torch.tensor([[s.advantage] for s in part]).to(logp)  # (B, 1)
         weights = token_weights(batch.mask, num_tokens, len(samples), config.loss_level).to(logp)
@@ -590,8 +595,8 @@ def should_reset(step: int, last_reset: int, history: list[tuple[int, float]], c
 def reset_reference(policy: Any, reference: Any, optimizer: Any, keep_optimizer: bool = False) -> None:
     """ProRL's reset (2.3.1): the reference becomes a hard copy of the policy, and the optimizer starts afresh.
 
-    Afterwards KL is exactly 0 and the penalty pulls towards the new policy instead of the old base.  Adam's moments
-    belong to a loss that no longer exists; ProRL clears them, ProRLv2 keeps them (`keep_optimizer`).
+    Afterwards KL is exactly 0 and the penalty pulls towards the new policy instead of the old base.  ProRL clears
+    Adam's moments as well, ProRLv2 keeps them (`keep_optimizer`).
     """
     for ours, theirs in zip(reference.parameters(), policy.parameters(), strict=True):
         ours.copy_(theirs)
@@ -632,13 +637,13 @@ def pass_at_k(n: Any, c: Any, k: Any) -> Any:
 def evaluate(run: Run, split: str, prompts: int, answers: int, tiers: list[str]) -> dict[str, np.ndarray]:
     """Answer up to so many prompts of these tiers -> tier: (prompts, answers) bool, is it right (raw score 1)?"""
     generator = torch.Generator(run.policy.device).manual_seed(derived(split, run.config.seed))  # not training's
-    right = {}
-    for tier in tqdm(tiers, "evaluate", leave=False):
-        problems = tasks.held_out(run.task, split, tier, prompts)  # none that is trained on
-        encoded = [encode(run, problem) for problem in problems]
-        groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
-        right[tier] = np.array([[(s.reward or 0.0) >= 1 for s in group] for group in groups])
-    return right
+    asked = {tier: tasks.held_out(run.task, split, tier, prompts) for tier in tiers}  # none that is trained on
+    problems = [problem for some in asked.values() for problem in some]
+    encoded = [encode(run, problem) for problem in problems]
+    # All tiers at once, so that the longest answer is waited for once.
+    groups = iter(run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger()))
+    right = {tier: [[(s.reward or 0.0) >= 1 for s in next(groups)] for _ in some] for tier, some in asked.items()}
+    return {tier: np.array(rows) for tier, rows in right.items()}
 
 
 def validate(run: Run) -> None:
@@ -653,10 +658,9 @@ def validate(run: Run) -> None:
 
 def measure_boundary(run: Run, name: str) -> None:
     """pass@k by tier, once for each of base, middle and final, on the same prompts; nothing is selected on those."""
-    config = run.config
-    if config.boundary_prompts == 0 or name in run.state.boundary:
+    if run.config.boundary_prompts == 0 or name in run.state.boundary:
         return
-    right = evaluate(run, "held-out", config.boundary_prompts, config.boundary_answers, list(run.task.tiers))
+    right = evaluate(run, "held-out", run.config.boundary_prompts, run.config.boundary_answers, list(run.task.tiers))
     run.state.boundary[name] = {tier: report.pass_at_k_table(rows, pass_at_k) for tier, rows in right.items()}
     run.folder.event("boundary", step=run.state.step, name=name, tiers=run.state.boundary[name])
 
@@ -753,6 +757,7 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     torch.set_num_threads(config.threads)
     task = tasks.load_task(config, [])  # first: a mistake in it is not to wait for the model
     policy, tokenizer = models.load_policy(config)
+    config.rollout_batch = config.rollout_batch or models.rollout_batch(policy, config)
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
     adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     task.stop_ids = models.stop_ids(policy.config, tokenizer)

@@ -17,6 +17,8 @@ does not know this file, `prorl_scale` runs both.
 ProRLv2 is NVIDIA's post of August 2025, BroRL arXiv 2510.01180, DAPO arXiv 2503.14476.  Shapes as in `prorl_mini.py`.
 """
 
+import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
+
 import functools
 import math
 from dataclasses import dataclass, field
@@ -188,8 +190,8 @@ def drifted(
 ) -> str | None:
     """Why the policy has gone too far, or become too sure, for its reference; None: it has not.
 
-    dynamics: (step, KL, entropy), oldest first, None where a step had none.  ProRLv2 resets on a "KL spike" as well,
-    without a number; that entropy is watched too, and how many steps count, are choices.
+    dynamics: (step, KL, entropy of all answers), oldest first, None where a step had none.  ProRLv2 resets on a "KL
+    spike" as well, without a number; that entropy is watched too, and how many steps count, are choices.
     """
     if not config.reset or step - last_reset < max(1, config.reset_min_spacing):
         return None
@@ -237,7 +239,7 @@ class Run(prorl_mini.Run):
 
     def end_step(self, row: dict, ledger: Any, groups: list[list[Sample]]) -> dict:
         """Note what `drifted` looks at."""
-        self.state.dynamics = [*self.state.dynamics, (row["step"], row["kl"], row["entropy"])][-RECENT:]
+        self.state.dynamics = [*self.state.dynamics, (row["step"], row["kl"], row["entropy_unfiltered"])][-RECENT:]
         return super().end_step(row, ledger, groups)
 
 

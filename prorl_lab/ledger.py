@@ -1,7 +1,8 @@
 """What one training step generated, kept and threw away, and how long its parts took.
 
 Without this, selection looks like learning: the reward of the groups that were kept is near one half by construction,
-whatever the policy can do.  So `reward_unfiltered` and `solved` are over all answers, dropped ones included.
+whatever the policy can do.  So `reward_unfiltered` and `solved` are over all answers, dropped ones included, and so is
+`entropy_unfiltered`: groups with contrast are those that the policy is least sure of.
 """
 
 import contextlib
@@ -40,7 +41,6 @@ class Ledger:
         """The step's part of metrics.jsonl; None where there was nothing to average."""
         samples = self.samples
         trained = [s for group in trained_on for s in group]
-        trained_tokens = count_tokens(trained)
         tiers = {tier: self._tier([row for row in self.groups if row[0] == tier]) for tier, _, _ in self.groups}
         return {
             "reward": mean([s.reward for s in trained]),
@@ -48,7 +48,9 @@ class Ledger:
             "solved": mean([s.reward >= 1 for s in verified(samples)]),
             "length": mean([len(s.answer) for s in samples]),
             "truncated": mean([s.truncated for s in samples]),
-            "entropy": sum(s.entropy for s in trained) / trained_tokens if trained else None,
+            "unverified": sum(s.reward is None for s in samples),
+            "entropy": sum(s.entropy for s in trained) / count_tokens(trained) if trained else None,
+            "entropy_unfiltered": sum(s.sampler_entropy for s in samples) / count_tokens(samples) if samples else None,
             "groups_kept": len(trained_on),
             "groups_generated": len(self.groups),
             "tokens": count_tokens(samples),

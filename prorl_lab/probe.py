@@ -218,6 +218,7 @@ def training_mode(model: Any) -> Iterator[tuple[Tensor, str]]:
     yield first - torch.cat([plain(model, s) for s in rows]), "a padded row beside longer ones and the row alone"
 
 
+@torch.enable_grad()  # whoever loads a model may need no gradients
 def shared_prompts(model: Any) -> Iterator[tuple[Tensor, str]]:
     rows = samples(model)
     weights = [p for p in model.parameters() if p.requires_grad]

@@ -13,10 +13,11 @@ from prorl_lab.intervals import mean_interval
 STAGES = ("base", "middle", "final")
 COLOURS = {"base": GREY, "middle": ORANGE, "final": BLUE}
 MARKERS = {"base": "o", "middle": "s", "final": "^"}
+ENTROPY = {"entropy_unfiltered": "all answers", "entropy": "answers trained on"}  # what each is over
 SMOOTH_OVER = 20  # steps of the running mean in the figures
 LEGEND = (
-    "reward, solved: of all answers generated, before any filter | len: answer tokens | kl: to the reference | "
-    "entropy: nats per token\nclipped: share of tokens whose gradient the clip removed | "
+    "reward, solved, len (tokens), entropy (nats per token): of all answers generated, before any filter | "
+    "kl: to the reference\nclipped: share of tokens whose gradient the clip removed | "
     "groups: trained on / generated | last: seconds"
 )
 
@@ -58,10 +59,11 @@ def step_line(row: dict[str, Any]) -> str:
         return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
 
     solved = None if row["solved"] is None else 100 * row["solved"]
+    entropy = row[entropy_key([row])]
     clipped = None if row["clip_low"] is None else 100 * (row["clip_low"] + row["clip_high"])
     return (
         f"step {row['step']:5d} | reward {number(row['reward_unfiltered'], 5, 3)} | solved {number(solved, 3, 0)}% "
-        f"| len {number(row['length'], 5, 1)} | kl {number(row['kl'], 7, 4)} | entropy {number(row['entropy'], 5, 3)} "
+        f"| len {number(row['length'], 5, 1)} | kl {number(row['kl'], 7, 4)} | entropy {number(entropy, 5, 3)} "
         f"| clipped {number(clipped, 4, 1)}% | groups {row['groups_kept']:3d}/{row['groups_generated']:3d} "
         f"| reset {row['resets']} | {row['seconds']:5.1f}s"
     )
@@ -75,26 +77,36 @@ def event_line(event: str, values: dict[str, Any]) -> str | None:
     if event == "reset":
         return f"      reset {values['resets']}: reference := policy, {values['reason']}"
     if event == "boundary":
-        return table({tier: {values["name"]: row} for tier, row in values["tiers"].items()})
+        name = values["name"]
+        return table({tier: {name: row} for tier, row in values["tiers"].items()}, {name: values["step"]})
     return None
 
 
-def table(tiers: dict[str, dict[str, dict]]) -> str:
-    """pass@1 and pass@max with bands, a line per tier, for those of base, middle and final that are there."""
+def at_step(stage: str, measured: dict[str, int]) -> str:
+    """A stage, and where it was measured if that is known: "middle" says little."""
+    return f"{stage}, step {measured[stage]}" if stage in measured else stage
+
+
+def table(tiers: dict[str, dict[str, dict]], measured: dict[str, int]) -> str:
+    """pass@1 and pass@max with bands, a line per tier, for those of base, middle and final that are there.
+
+    measured: the step of each.
+    """
     if not tiers:
         return "no pass@k was measured (--boundary-prompts 0)"
     stages = [stage for stage in STAGES if stage in next(iter(tiers.values()))]
     k = max(next(iter(next(iter(tiers.values())).values()))["pass@k"], key=int)
     width = max(map(len, tiers))
     lines = [
-        " " * width + "".join(f" | {stage + ': pass@1':>15}  {'pass@' + k + ' [95 % band]':>22}" for stage in stages)
+        " " * width
+        + "".join(f" | {at_step(s, measured) + ': pass@1':>24}  {'pass@' + k + ' [95 % band]':>22}" for s in stages)
     ]
     for tier, by_stage in tiers.items():
         line = f"{tier:>{width}}"
         for stage in stages:
             row = by_stage[stage]
             band = f"{row['pass@k'][k]:.2f} [{row['low'][k]:.2f}, {row['high'][k]:.2f}]"
-            line += f" | {row['pass@1']:15.3f}  {band:>22}"
+            line += f" | {row['pass@1']:24.3f}  {band:>22}"
         lines.append(line)
     return "\n".join(lines)
 
@@ -108,7 +120,7 @@ def draw_curve(rows: list[dict], path: Path, stages: Sequence[str] = ()) -> None
     resets = [row["step"] for row in rows if row.get("event") == "reset"]
     entered = [(row["step"], row["stage"], row["name"]) for row in rows if row.get("event") == "stage"]
     panels = {
-        "entropy": "entropy, nats per token",
+        entropy_key(steps): f"entropy, nats per token, {ENTROPY[entropy_key(steps)]}",
         "kl": "KL to the reference, nats per token",
         "length": "answer length, tokens",
     }
@@ -136,9 +148,14 @@ def draw_curve(rows: list[dict], path: Path, stages: Sequence[str] = ()) -> None
     _save(figure, path)
 
 
+def entropy_key(steps: list[dict]) -> str:
+    """Which entropy to show of a run: of all answers, or, of runs that did not log that, of those trained on."""
+    return next((key for key in ENTROPY if any(key in row for row in steps)), "entropy")
+
+
 def _draw_steps(axis: Any, steps: list[dict], key: str, resets: list[int], label: str | None = None) -> None:
     """One value per step, thin; where there are many, their running mean over it, taken between resets."""
-    points = [(row["step"], row[key]) for row in steps if row[key] is not None]
+    points = [(row["step"], row[key]) for row in steps if row.get(key) is not None]
     x, y = np.array(points, dtype=float).reshape(-1, 2).T
     many = len(x) >= 10 * SMOOTH_OVER
     axis.plot(x, y, color=BLUE, linewidth=1, alpha=0.3 if many else 0.7, label=None if many else label)
@@ -196,8 +213,8 @@ def _save(figure: Any, path: Path) -> None:
     unfinished.replace(path)
 
 
-def draw_boundary(tiers: dict[str, dict[str, dict]], path: Path) -> None:
-    """pass@1 and pass@max by tier, then pass@k curves of the tiers, for base, middle and final, with bands."""
+def draw_boundary(tiers: dict[str, dict[str, dict]], measured: dict[str, int], path: Path) -> None:
+    """pass@1 and pass@max by tier for base, middle and final, with bands.  measured: the step of each."""
     names = list(tiers)
     k = max(tiers[names[0]]["base"]["pass@k"], key=int)
     figure, axes = pyplot().subplots(1, 2, figsize=(11, 4), sharey=True)
@@ -206,7 +223,8 @@ def draw_boundary(tiers: dict[str, dict[str, dict]], path: Path) -> None:
             if stage not in tiers[names[0]]:
                 continue
             rows = [tiers[name][stage] for name in names]
-            line = {"color": COLOURS[stage], "marker": MARKERS[stage], "markersize": 4, "label": stage}
+            line = {"color": COLOURS[stage], "marker": MARKERS[stage], "markersize": 4}
+            line["label"] = at_step(stage, measured)
             axis.plot(names, [r["pass@k"][key] for r in rows], **line)
             axis.fill_between(
                 names,

@@ -280,7 +280,7 @@ class RunFolder:
         write_json(self.path / "summary.json", {**summary, "tiers": tiers})
         made = {"curve.png": functools.partial(report.draw_curve, rows)}
         if tiers:
-            made["boundary.png"] = functools.partial(report.draw_boundary, tiers)
+            made["boundary.png"] = functools.partial(report.draw_boundary, tiers, measured)
         for name, draw in made.items():
             unfinished = self.path / f"unfinished-{name}"
             try:
@@ -289,7 +289,7 @@ class RunFolder:
             except OSError as error:
                 unfinished.unlink(missing_ok=True)
                 raise cannot_write(self.path / name, error) from error
-        self.say(report.table(tiers))
+        self.say(report.table(tiers, measured))
         self.say("\n".join(f"figure: {self.path / name}" for name in made))
         self.lock.release()
         return {**summary, "tiers": tiers}

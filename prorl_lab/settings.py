@@ -5,6 +5,7 @@ import datetime
 import importlib.util
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 import torch
 
 from prorl_lab.errors import UserError
+from prorl_lab.processors import usable_processors
 
 # What a field left at None becomes.  The laptop's values were found by trial (results/), the others follow the paper
 # where it states them (learning rate, KL coefficient, 8k context) and one GPU where it does not.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "laptop": {
         "task": "laptop",
-        "threads": 1,  # matrices this small run slower on two
         "steps": 100,
         "prompts_per_step": 32,
         "max_new_tokens": 22,
@@ -38,7 +39,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model": {
         "task": "leg_counting",
-        "threads": 0,  # torch's own choice
         "steps": 500,
         "prompts_per_step": 16,
         "max_new_tokens": 1024,
@@ -96,7 +96,7 @@ class Common:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32
-    threads: int | None = None  # of torch, on a CPU; 0: torch's own choice
+    threads: int | None = None  # of torch, on a CPU; None or 0: see `default_threads`
     base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
     warm_up_steps: int = 450  # supervised steps of the laptop model; 0: random weights
     max_seconds: float | None = None  # end training early, after this many seconds of steps
@@ -120,12 +120,13 @@ def resolve(config: Any) -> Any:
     if config.dtype == "auto":
         config.dtype = "bfloat16" if config.device == "cuda" else "float32"
     for name, value in defaults(config.model, config.task).items():
-        if getattr(config, name) is None:
+        chosen_later = name == "rollout_batch" and config.device == "cuda"  # by the memory there is
+        if getattr(config, name) is None and not chosen_later:
             setattr(config, name, value)
     if config.out is None:
         config.out = f"runs/{datetime.datetime.now():%Y-%m-%d-%H%M%S}-mini"
     config.check()
-    config.threads = config.threads or torch.get_num_threads()
+    config.threads = config.threads or default_threads(small=config.model == "laptop")
     return config
 
 
@@ -135,6 +136,26 @@ def defaults(model: str, task: str | None = None) -> dict[str, Any]:
     if (task or "").partition(":")[0].endswith(".py"):
         found["binary_reward"] = False  # an own score in between would be rounded away without a word
     return found
+
+
+SMALL_MODEL_THREADS = 2  # more than two have not been measured on matrices as small as the laptop model's
+
+
+def default_threads(small: bool) -> int:
+    """Threads of torch for this process: as many as OMP_NUM_THREADS says, else its share of the processors we may use.
+
+    small: has the model matrices too small to be worth many threads?  Where no processor is hidden from torch it knows
+    better: it leaves out those that are half of a core.  torchrun says OMP_NUM_THREADS=1 to many processes that were
+    told nothing, so there a 1 is no one's wish.
+    """
+    ranks, said = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), os.environ.get("OMP_NUM_THREADS")
+    by_torchrun = ranks > 1 and said == "1"
+    if said and not by_torchrun:
+        return torch.get_num_threads()
+    share = max(1, usable_processors() // ranks)
+    if not by_torchrun:
+        share = min(share, torch.get_num_threads())
+    return min(share, SMALL_MODEL_THREADS) if small else share
 
 
 def check(config: Any) -> None:
@@ -268,6 +289,8 @@ def that_fits(prompt: list[int], model_config: Any, config: Any) -> list[int]:
             f"a prompt of {len(prompt)} tokens exceeds --max-prompt-tokens {config.max_prompt_tokens}: raise it (a "
             "resumed run may), or choose another task"
         )
+    if not prompt:
+        raise UserError("a prompt has no token at all: give a task whose questions the model's tokenizer can write")
     if max(prompt) >= (rows := model_config.get_text_config(decoder=True).vocab_size):
         raise UserError(
             f"a prompt has the token {max(prompt)}, and the model's embedding {rows} rows: give the model a tokenizer "

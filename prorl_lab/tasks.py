@@ -7,6 +7,7 @@ is selected on.  No question is in two of them.
 
 import contextlib
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from prorl_lab import laptop, questions, settings
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 from prorl_lab.later import Later
 from prorl_lab.puzzles import RENAMED, Puzzles
 from prorl_lab.scoring.extract import after_think, open_thought
@@ -35,15 +36,44 @@ class Problem:
 
 
 def prompt_ids(tokenizer: Any, prompt: str | list[dict[str, str]]) -> list[int]:
-    """Token ids of a prompt: a chat (text is a user's turn) where the tokenizer has a template, else plain text."""
+    """Token ids of a prompt: a chat (text is a user's turn) where the tokenizer has a template, else plain text.
+
+    Raises UserError where the template or the tokenizer can't make one.
+    """
     chat = as_chat(prompt)
     if tokenizer.chat_template is not None:
-        return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False))
+        return tokenizer(before_answer(tokenizer, chat), add_special_tokens=False)["input_ids"]
     text = "\n".join(message["content"] for message in chat)
     ids, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
     # Some tokenizers close every text with EOS, and a model that is shown the end has nothing left to say.
-    before = next(i for i in range(len(ids)) if ids[i : i + len(bare)] == bare)
+    before = next((i for i in range(len(ids) + 1) if ids[i : i + len(bare)] == bare), None)
+    if before is None:
+        raise UserError("the model's tokenizer splits a text in another way beside its special tokens: give another")
     return ids[: before + len(bare)]
+
+
+def before_answer(tokenizer: Any, chat: list[dict[str, str]]) -> str:
+    """What the chat template makes of the messages, up to where the assistant is to speak.
+
+    Raises UserError where it refuses them, or leaves one out without a word, as templates do that expect lists of parts
+    or know no system message.
+    """
+    try:
+        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # a template is a program that came with the model
+        roles = ", ".join(message["role"] for message in chat)
+        raise UserError(
+            f"the model's chat template makes no prompt of messages by {roles} ({first_line(error)}): mend it, or give "
+            "data and a model that fit each other"
+        ) from error
+    for message in chat:
+        words = re.findall(r"\w+", message["content"])
+        if words and max(words, key=len) not in text:
+            raise UserError(
+                f"the model's chat template leaves out what the {message['role']} says: mend it, or give data and a "
+                "model that fit each other"
+            )
+    return text
 
 
 def as_chat(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
@@ -72,8 +102,7 @@ def opened_thought(tokenizer: Any, prompt: str | list[dict[str, str]]) -> str:
     """
     *before, last = as_chat(prompt)
     marked = [*before, {**last, "content": last["content"] + MARK}]
-    text = tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
-    return open_thought(text.rpartition(MARK)[2])
+    return open_thought(before_answer(tokenizer, marked).rpartition(MARK)[2])
 
 
 class Task(Protocol):

@@ -14,7 +14,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
         self.step = last_step or 0
-        self.writer = SummaryWriter(str(folder), purge_step=None if last_step is None else last_step + 1)
+        self.writer = SummaryWriter(str(folder), purge_step=0 if last_step is None else last_step + 1)
 
     def add(self, row: dict[str, Any]) -> None:
         """Every number under its own name, those of an event under the event's; events as text besides."""

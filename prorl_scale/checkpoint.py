@@ -122,9 +122,10 @@ class Folder(RunFolder):
     def _plain(self, run: Any) -> bytes:
         """What is not a sharded tensor, from every rank, serialized now because the run goes on changing it."""
         generators = distributed.exchange(run.generator.get_state())
-        plain = {**plain_state(run), "generators": generators, "rows": self.rows}
+        if distributed.rank():
+            return b""  # rank 0 alone writes it; half a batch that waits takes seconds to serialize
         buffer = io.BytesIO()
-        torch.save(plain, buffer)
+        torch.save({**plain_state(run), "generators": generators, "rows": self.rows}, buffer)
         return buffer.getvalue()
 
     def _complete(self, name: str, write: Callable[[], Any], plain: bytes, scores: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 import prorl_v2
-from prorl_lab import cli, flags, settings
+from prorl_lab import cli, devices, flags, settings
 from prorl_lab.errors import UserError
 from prorl_scale import health, recipes
 
@@ -20,22 +20,27 @@ class Config(prorl_v2.Config):
 
     POSITIVE: ClassVar[frozenset[str]] = prorl_v2.Config.POSITIVE | {
         *("gpus", "mismatch_high", "canary_tolerance", "keep_checkpoints", "timeout_minutes", "gpu_memory"),
-        *("verifier_workers",),
+        *("verifier_workers", "expect_kept", "expect_length"),
     }
     RESUMABLE: ClassVar[frozenset[str]] = prorl_v2.Config.RESUMABLE | {
         *("verifier_workers", "gpu_memory", "timeout_minutes", "keep_checkpoints", "async_save"),
+        *("canary_tolerance", "sleep_level", "rollout_batch", "microbatch_tokens"),  # change results by rounding alone
         *("health_stops", "health_entropy_min", "health_length_growth", "health_repetition_max"),
         *("health_truncated_max", "health_kl_max", "health_reward_jump", "health_outside_max"),
     }
 
-    dry_run: bool = False  # print what is missing, stages, batches, tokens and memory; start nothing
-    gpus: int | None = None  # for --dry-run: processes to plan for
+    dry_run: bool = False  # print what is missing, stages, batches, tokens, memory and time; start nothing
+    gpus: int | None = None  # for --dry-run: processes to plan for,
+    gpu: str = "H100"  # their kind, by a name from prorl_lab/devices.py,
+    expect_kept: float = 0.45  # share of groups with contrast,
+    expect_length: float = 0.5  # mean tokens of an answer, as a share of max_new_tokens (ProRL, Fig. 2: 0.4 to 0.7)
     recipe: str | None = None  # a name from prorl_scale/recipes.py; its stages then change settings on the way
     domains: dict[str, float] | None = None  # share of each domain in the training prompts; None: the task's own
     mismatch: Literal["off", "tis", "icepop"] = "off"  # correct for a sampler whose log-probs differ
     mismatch_low: float = 0.5  # bounds of exp(trainer's log-prob - sampler's); tis uses the upper one alone
     mismatch_high: float = 5.0
-    canary_tolerance: float | None = None  # mean |log-prob difference| of sampler and trainer; 1e-4 in float32
+    # mean |log-prob difference| of sampler and trainer; None: 1e-4 in float32, measured at the start in bfloat16
+    canary_tolerance: float | None = None
     keep_checkpoints: int = 2  # the last so many, and the one with the best validation
     async_save: bool = True  # write checkpoints while training goes on; costs a copy of the shards in host memory
     offload_reference: bool = False  # keep the reference's shards in host memory; the GPU gets them layer by layer
@@ -62,6 +67,11 @@ class Config(prorl_v2.Config):
                 f"--mismatch-low {self.mismatch_low} and --mismatch-high {self.mismatch_high} leave no ratio between "
                 "them: give a lower low bound, or a higher high one"
             )
+        for name in ("expect_kept", "expect_length"):
+            if getattr(self, name) > 1:
+                raise UserError(f"{settings.flag(name)} {getattr(self, name)} is a share: give at most 1")
+        if devices.named(self.gpu) is None:
+            raise UserError(f"--gpu {self.gpu} is not known: give one of {', '.join(devices.SHEETS)}")
         if self.gpu_memory > 1:
             raise UserError(f"--gpu-memory {self.gpu_memory} is a share of a GPU's memory: give at most 1")
         for name in set(self.health_stops) - set(health.RULES):
@@ -92,8 +102,9 @@ def resolve(config: Config) -> Config:
     config = settings.resolve(config)
     if config.max_prompt_tokens is None:
         config.max_prompt_tokens = 24 if config.model == "laptop" else 1024
-    if config.canary_tolerance is None:
-        config.canary_tolerance = 1e-4 if config.dtype == "float32" else 0.05
+    config.rollout_batch = config.rollout_batch or 256
+    if config.canary_tolerance is None and config.dtype == "float32":
+        config.canary_tolerance = 1e-4
     if config.dtype == "float64":
         raise UserError("vLLM does not compute in float64: give --dtype float32 or bfloat16")
     if config.dtype == "bfloat16" and config.device == "cpu":

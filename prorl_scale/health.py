@@ -12,7 +12,7 @@ from typing import Any
 WINDOW = 20  # steps that a rule sees
 LATE = 5  # of them, the latest, whose mean is compared: one step is noise
 RULES = ("entropy", "length", "repetition", "truncated", "kl", "reward", "outside")
-KEYS = ("step", "entropy", "length", "repetition", "truncated", "kl", "reward_unfiltered", "outside_bounds")
+KEYS = ("step", "entropy_unfiltered", "length", "repetition", "truncated", "kl", "reward_unfiltered", "outside_bounds")
 LOOP = 3  # times that a piece stands at the end of an answer which loops
 PERIODS = range(1, 65)  # tokens of that piece
 
@@ -51,11 +51,12 @@ def check(rows: list[dict[str, Any]], history: list[tuple[int, float]], config: 
         return []
     now = {key: _mean(rows[-LATE:], key) for key in KEYS}  # NaN where nothing was measured, which breaks no rule
     then = {key: _mean(rows[:LATE], key) for key in KEYS}
+    entropy = now["entropy_unfiltered"]
     rise = now["reward_unfiltered"] - then["reward_unfiltered"]
     rules = [
         (
-            *("entropy", config.health_entropy_min, now["entropy"] < config.health_entropy_min),
-            f"entropy is {now['entropy']:.3g} nats per token, below {config.health_entropy_min:g}: the policy "
+            *("entropy", config.health_entropy_min, entropy < config.health_entropy_min),
+            f"entropy is {entropy:.3g} nats per token, below {config.health_entropy_min:g}: the policy "
             "hardly explores any more; raise --eps-high or --temperature, or lower --learning-rate",
         ),
         (

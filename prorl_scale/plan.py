@@ -1,24 +1,31 @@
-"""What a run would take, before anything is started: what is missing, its stages, batches, tokens and memory.
+"""What a run would take, before anything is started: what is missing, its stages, batches, tokens, memory and time.
 
-    python -m prorl_scale.train --recipe prorl-1.5b --dry-run [--gpus 32]
+    python -m prorl_scale.train --recipe prorl-1.5b --dry-run [--gpus 32] [--gpu H100]
 
 Arithmetic on shapes and settings; needs neither torchrun, nor a GPU, nor vLLM, nor the weights.
 """
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import fmean, median
 from typing import Any
 
 import torch
 
+from prorl_lab import cost, devices
 from prorl_lab.errors import UserError
+from prorl_lab.shapes import FULL, Shape
 from prorl_scale import memory, recipes
 from prorl_scale.config import Config, longest_answer, recipe_of, resolve, stages_of
-from prorl_scale.memory import GPU_BYTES, Shape
 from prorl_scale.missing import Missing, missing_data, missing_model
 
-MEAN_SHARE = 0.5  # assumed mean length of an answer, as a share of its limit (ProRL, Fig. 2: 0.4 to 0.7)
+# ProRL names 4 nodes of 8 H100 and "16k GPU hours" in all: its eight runs, and whatever was tried beside them.
+PAPER_GPU_HOURS = 16_000
+PAPERS = ("prorl-1.5b", "prorl-1.5b-auto")
+FITS = 0.9  # of a GPU's memory; the rest is CUDA's context, NCCL, fragmentation, vLLM's rest while it sleeps
+STAGE = 22  # characters
 
 
 # ---------------------------------------------------------------- stages, batches, tokens
@@ -36,6 +43,7 @@ class StagePlan:
     answers: int  # to each prompt
     updates: int
     limit: int  # tokens of an answer
+    mean_share: float  # expected mean length of an answer, as a share of that
 
     @property
     def batch(self) -> int:
@@ -48,7 +56,7 @@ class StagePlan:
 
     @property
     def expected(self) -> float:
-        return MEAN_SHARE * self.most
+        return self.mean_share * self.most
 
     @property
     def steps(self) -> int | None:
@@ -66,7 +74,7 @@ def stage_plans(config: Config) -> list[StagePlan]:
             last = config.steps
         plans.append(
             StagePlan(stage.name, first, last, stage.changes, now.prompts_per_step, now.answers_per_prompt,
-                      now.updates_per_step, now.max_new_tokens)
+                      now.updates_per_step, now.max_new_tokens, now.expect_length)
         )  # fmt: skip
         first = None if last is None or stage.ends_at_reset else last + 1
     return plans
@@ -80,6 +88,98 @@ def run_tokens(plans: list[StagePlan], steps: int) -> tuple[float, float]:
         return total, total
     each = [plan.expected for plan in plans]
     return steps * min(each), steps * max(each)
+
+
+# ---------------------------------------------------------------- time
+
+
+def site_of(config: Config, shape: Shape, gpus: int) -> cost.Site:
+    """The model on what the run is planned for; of a CPU, this one, measured."""
+    half = config.dtype == "bfloat16"
+    if config.device == "cuda":
+        return cost.Site(shape, devices.named(config.gpu), gpus, cost.VLLM, half=half)
+    return cost.Site(shape, devices.cpu(config.microbatch_tokens, shape.hidden), gpus, cost.VLLM_CPU, cost.CPU, half)
+
+
+def guess_of(config: Config) -> cost.Guess:
+    """What the settings expect of the answers; prompts are taken for half of their limit long, at most 300 tokens."""
+    prompt = min(cost.Guess.prompt, max(1, config.max_prompt_tokens // 2))
+    return cost.Guess(keep=config.expect_kept, mean_answer=config.expect_length, prompt=prompt)
+
+
+def gpu_hours(config: Config, stages: list[Config], site: cost.Site) -> tuple[float, float]:
+    """Hours times ranks of the whole run: least and most, which differ where stages end at a reset not known yet."""
+    each = [sum(cost.step_seconds(now, site, guess_of(now)).values()) for now in stages]
+    known = [plan.steps for plan in stage_plans(config)]
+    if None not in known:
+        total = sum(seconds * steps for seconds, steps in zip(each, known, strict=True))
+        return total * site.ranks / 3600, total * site.ranks / 3600
+    return config.steps * min(each) * site.ranks / 3600, config.steps * max(each) * site.ranks / 3600
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Settings to compare with those planned."""
+
+    name: str
+    changes: dict[str, Callable[[Any], Any]] = field(default_factory=dict)  # setting: from the planned value
+    ranks: float = 1.0  # times those planned
+    same: bool = True  # does it compute the same, up to rounding?
+
+    def of(self, config: Config) -> Config:
+        return dataclasses.replace(config, **{key: new(getattr(config, key)) for key, new in self.changes.items()})
+
+
+def times(factor: float) -> Callable[[int], int]:
+    return lambda value: max(1, int(value * factor))
+
+
+OFF, ON = {"gradient_checkpointing": lambda _: False}, {"gradient_checkpointing": lambda _: True}
+VARIANTS = [
+    Variant("as planned"),
+    Variant("gradient checkpointing on", ON),
+    Variant("gradient checkpointing off", OFF),
+    *(Variant(f"off, micro-batches of 1/{part}", {**OFF, "microbatch_tokens": times(1 / part)}) for part in (2, 4)),
+    Variant("micro-batches twice as large", {"microbatch_tokens": times(2)}),
+    Variant("half the GPUs", ranks=0.5),
+    Variant("twice the GPUs", ranks=2.0),
+    Variant("half the answers to a prompt", {"answers_per_prompt": times(0.5)}, same=False),
+    Variant("twice the answers to a prompt", {"answers_per_prompt": times(2)}, same=False),
+    Variant("half the context", {"max_new_tokens": times(0.5)}, same=False),
+    Variant("twice the context", {"max_new_tokens": times(2)}, same=False),
+]
+
+
+# ---------------------------------------------------------------- a run that has begun
+
+
+COMPARED = 20  # first steps that a run is compared with its plan after
+
+
+def seen_guess(config: Config, rows: list[dict[str, Any]]) -> cost.Guess:
+    """What the answers of these steps were, in place of what was expected."""
+    tiers = [tier for row in rows for tier in row["ledger"].values()]
+    generated, kept = (sum(tier[key] for tier in tiers) for key in ("generated", "kept"))
+    lengths = [row["length"] for row in rows if row["length"] is not None]
+    mean = fmean(lengths) / config.max_new_tokens if lengths else config.expect_length
+    return dataclasses.replace(guess_of(config), keep=max(kept, 1) / max(generated, 1), mean_answer=min(1.0, mean))
+
+
+def compare(config: Config, site: cost.Site, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Seconds of a step by phase: "predicted" by the plan, "with these answers" that it got, and "seen" (medians)."""
+    phases = [phase for phase in cost.PHASES if f"seconds_{phase}" in rows[0]]
+    plans = {"predicted": guess_of(config), "with these answers": seen_guess(config, rows)}
+    table = {name: cost.step_seconds(config, site, guess) for name, guess in plans.items()}
+    table = {name: {phase: seconds[phase] for phase in phases} for name, seconds in table.items()}
+    return {**table, "seen": {phase: median(row[f"seconds_{phase}"] for row in rows) for phase in phases}}
+
+
+def comparison_text(table: dict[str, dict[str, float]]) -> str:
+    """`compare` as a table, and by how much the step as a whole differs."""
+    lines = [f"{'seconds of a step':20}" + "".join(f"{phase:>10}" for phase in table["seen"]) + f"{'together':>10}"]
+    for name, seconds in table.items():
+        lines += [f"{name:20}" + "".join(f"{value:10.3g}" for value in (*seconds.values(), sum(seconds.values())))]
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------- text
@@ -105,7 +205,7 @@ def stage_lines(plans: list[StagePlan], config: Config, gpus: int) -> list[str]:
     rounds = f"; written: up to {config.max_rounds} times as many" if config.dynamic_sampling else ""
     return [
         *lines,
-        f"  limit, tokens: of answers, trained on in a step; expected: assuming {MEAN_SHARE:.0%} of the limit{rounds}",
+        f"  limit, tokens: of answers, trained on in a step; expected: {config.expect_length:.0%} of the limit{rounds}",
         f"  micro-batches: for each GPU and update, of {config.microbatch_tokens:,} tokens, longest prompts included",
     ]
 
@@ -116,7 +216,7 @@ def microbatches(plan: StagePlan, config: Config, gpus: int) -> int:
     return math.ceil(tokens / (config.microbatch_tokens * gpus))
 
 
-def memory_lines(shape: Shape, config: Config, gpus: int) -> list[str]:
+def memory_lines(shape: Shape, config: Config, gpus: int, gpu_bytes: float) -> list[str]:
     """What one GPU holds while vLLM writes, and at the peak of an update: a term a line, two totals."""
     half = config.dtype == "bfloat16"
     context = config.max_prompt_tokens + longest_answer(stages_of(config))
@@ -132,21 +232,66 @@ def memory_lines(shape: Shape, config: Config, gpus: int) -> list[str]:
     total = sum(stay.values()) + sum(update.values())
     if config.device == "cpu":
         return [*lines, term("together", total), "  not counted: vLLM, which shares the machine's memory"]
-    share = config.gpu_memory * GPU_BYTES
+    share = config.gpu_memory * gpu_bytes
     room = memory.cache_tokens(shape, share)
     return [
         *lines,
-        term("together with what stays; vLLM sleeps", total, total > GPU_BYTES),
+        term("together with what stays; vLLM sleeps", total, gpu_bytes),
         "  while answers are written",
         term(f"vLLM's share, --gpu-memory {config.gpu_memory:g}", share),
-        term("together with what stays", share + sum(stay.values()), share + sum(stay.values()) > GPU_BYTES),
+        term("together with what stays", share + sum(stay.values()), gpu_bytes),
         f"    it holds keys and values of {amount(room)} tokens: {room // context} prompts with answers of full length",
         "  not counted: CUDA's context, NCCL, fragmentation, vLLM's rest while it sleeps",
     ]
 
 
-def term(name: str, size: float, too_much: bool = False) -> str:
-    return f"    {name:50}{size / 1e9:8.2f} GB" + (f"  more than {GPU_BYTES / 1e9:g} GB" if too_much else "")
+def time_lines(plans: list[StagePlan], config: Config, site: cost.Site) -> list[str]:
+    """Seconds of a step, a line per stage; GPU-hours of the whole run."""
+    guess, stages = guess_of(config), stages_of(config)
+    lines = [f"seconds of a step on {site.ranks} x {site.device.name}, estimated (prorl_lab/cost.py)"]
+    lines += [f"  {'':{STAGE}}" + "".join(f"{phase:>11}" for phase in cost.PHASES) + f"{'together':>11}"]
+    for plan, now in zip(plans, stages, strict=True):
+        seconds = cost.step_seconds(now, site, guess_of(now))
+        row = [*(seconds[phase] for phase in cost.PHASES), sum(seconds.values())]
+        lines += [f"  {plan.name:{STAGE}}" + "".join(f"{value:>11.3g}" for value in row)]
+    low, high = gpu_hours(config, stages, site)
+    spent = f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+    kind = "GPU" if config.device == "cuda" else "processor"
+    paper = f"; the paper names {PAPER_GPU_HOURS:,} (see prorl_scale/README.md)" if config.recipe in PAPERS else ""
+    return [
+        *lines,
+        f"  assuming {guess.keep:.0%} of groups with contrast (--expect-kept), answers of {guess.mean_answer:.0%} of "
+        f"the limit on average (--expect-length), prompts of {guess.prompt} tokens",
+        f"  the whole run: {spent} {kind}-hours, {low / site.ranks:,.1f} hours at least{paper}",
+    ]
+
+
+def what_if_lines(config: Config, site: cost.Site) -> list[str]:
+    """A line per variant, and which of those that fit and compute the same is the fastest; nothing for a CPU."""
+    if config.device == "cpu":
+        return []
+    lines = [f"what if        {'':{STAGE}}{'s a step':>9}{'GPU-hours':>11}{'GB a GPU':>10}"]
+    found, limit = [], FITS * site.device.memory
+    for variant in VARIANTS:
+        ranks = max(1, int(site.ranks * variant.ranks))
+        there = dataclasses.replace(site, ranks=ranks)
+        stages = [variant.of(now) for now in stages_of(config)]
+        first = sum(cost.step_seconds(stages[0], there, guess_of(stages[0])).values())
+        _, hours = gpu_hours(config, stages, there)
+        context = config.max_prompt_tokens + longest_answer(stages)
+        size = memory.peak(site.shape, variant.of(config), ranks, context, site.device.memory)
+        note = "" if size <= limit else "  does not fit"
+        lines += [f"  {variant.name:{STAGE + 13}}{first:9.3g}{hours:11,.0f}{size / 1e9:10.1f}{note}"]
+        if variant.same and ranks == site.ranks and size <= limit:
+            found.append((hours, variant.name))
+    if found:
+        hours, name = min(found)
+        lines += [f"  fastest on {site.ranks} of those that fit and compute the same: {name}, {hours:,.0f} GPU-hours"]
+    return [*lines, f"  s a step: of the first stage; fits: in {FITS:.0%} of {site.device.memory / 1e9:g} GB"]
+
+
+def term(name: str, size: float, limit: float = math.inf) -> str:
+    return f"    {name:50}{size / 1e9:8.2f} GB" + (f"  more than {limit / 1e9:g} GB" if size > limit else "")
 
 
 def amount(value: float) -> str:
@@ -174,9 +319,10 @@ def report(config: Config, gpus: int, shape: Shape | None, shape_source: str, mi
     lines += [f"  expected tokens trained on in the whole run: {total}", ""]
     if shape is None:
         return "\n".join([*lines, f"memory: not estimated, since the shape of {config.model} is not known"])
-    lines += memory_lines(shape, config, gpus)
-    lines += [f"  shape from {shape_source}"]
-    checkpoint = 4 * memory.FULL * shape.weights  # policy, reference, two moments
+    site = site_of(config, shape, gpus)
+    lines += memory_lines(shape, config, gpus, site.device.memory)
+    lines += [f"  shape from {shape_source}", "", *time_lines(plans, config, site), "", *what_if_lines(config, site)]
+    checkpoint = 4 * FULL * shape.weights  # policy, reference, two moments
     return "\n".join(
         [*lines, "", f"disk: {checkpoint / 1e9:.3g} GB a checkpoint, up to {config.keep_checkpoints + 2} at a time"]
     )

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
 import prorl_mini
@@ -40,7 +42,10 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
         print(
             f"verifiers: {parts.pool.workers} workers for each of this machine's {distributed.local_world()} processes"
         )
+    rows = canary_rows(config, parts, folder)
+    exact = exact_logprobs(parts.model, rows) if config.canary_tolerance is None else None
     scorer, reference = policy.shard_pair(parts.model, config)
+    tolerance = config.canary_tolerance if exact is None else measured_tolerance(scorer, rows, exact, config)
     adam = torch.optim.AdamW(scorer.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     generator = torch.Generator(distributed.device(config.device)).manual_seed(
         derived("rollout", config.seed, distributed.rank())
@@ -54,10 +59,9 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
         folder.restore(run, type(run.state), sample_class)
     run.enter_stage()
 
-    problems = [run.task.problem("held-out", i, tier) for tier in run.task.tiers for i in range(2)]
-    rows = [prorl_mini.encode(run, problem) for problem in problems]
     context = config.max_prompt_tokens + longest_answer(stages)
-    run.canary = Canary(rows, config.canary_tolerance, probe.last_border(run.policy.config), context)
+    run.canary = Canary(rows, tolerance, probe.last_border(run.policy.config), context)
+    distributed.on_all(lambda: check_memory(config))
     run.engine = distributed.on_all(lambda: Engine(str(folder.path / "base"), run.config, run.task.stop_ids, context))
     if folder.saved:  # now that they are known to work
         distributed.on_main(lambda: folder.keep_settings(config))
@@ -121,6 +125,23 @@ def check_copy(stop_ids: list[int], base: str) -> None:
         )
 
 
+def check_memory(config: Config) -> None:
+    """Is what vLLM may take of this GPU free?  Raises UserError.
+
+    vLLM looks itself, but between two collectives: a rank that fails there leaves the others waiting in another one.
+    """
+    if config.device != "cuda":
+        return
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    if free < config.gpu_memory * total:
+        raise UserError(
+            f"GPU {torch.cuda.current_device()} of {socket.gethostname()} has {free / 1e9:.1f} GB free, and "
+            f"--gpu-memory {config.gpu_memory:g} asks for {config.gpu_memory * total / 1e9:.1f}: end what else runs "
+            "there (nvidia-smi), or lower it"
+        )
+
+
 def open_pool(config: Config, task: Any) -> Pool | None:
     """This rank's verifiers; None for a task that scores its answers itself.  Raises UserError without a sandbox."""
     if not hasattr(task, "item"):
@@ -151,3 +172,44 @@ def check_recipe(recipe: Recipe, config: Config, folder: Folder) -> None:
             f"the recipe {config.recipe} has changed since {folder.path} began: go back to the commit named in its "
             "config.json, or start a new run with --out"
         )
+
+
+# ---------------------------------------------------------------- what the canary may find
+
+
+# Two engines in bfloat16 differ by about what each differs from float32: a model of 135M parameters 0.058 nats a token,
+# and each of the two 0.051 and 0.053.  A fault in one of its 30 layers made that 0.25 to 0.74 in float32 (measured).
+TIMES_ROUNDING = 4
+MOST_ROUNDING = 0.15
+
+
+def canary_rows(config: Config, parts: Parts, folder: Folder) -> list[list[int]]:
+    """Two held-out prompts of each tier, as ids: the text that both engines score after each push."""
+    run = prorl_mini.Run(config, parts.model, None, None, parts.tokenizer, parts.task, None, folder)
+    problems = [parts.task.problem("held-out", i, tier) for tier in parts.task.tiers for i in range(2)]
+    return [prorl_mini.encode(run, problem) for problem in problems]
+
+
+@torch.no_grad()
+def exact_logprobs(model: Any, rows: list[list[int]]) -> list[Tensor]:
+    """Log-probs of every token but the first of each row, by the whole model in float32 on the CPU.  A collective."""
+    share = rows[distributed.rank() :: distributed.world()]
+    mine = [probe.plain(model, prorl_mini.Sample(row[:1], row[1:])) for row in share]
+    shares = distributed.exchange(mine)
+    return [shares[i % len(shares)][i // len(shares)] for i in range(len(rows))]
+
+
+def measured_tolerance(scorer: Any, rows: list[list[int]], exact: list[Tensor], config: Config) -> float:
+    """Nats per token by which sampler and trainer may differ: some times what rounding costs the trainer on these rows.
+
+    Raises UserError, on every rank, where that is more than rounding: a tolerance must not follow a broken trainer.
+    """
+    samples = [prorl_mini.Sample(row[:1], row[1:]) for row in rows]
+    rounded = policy.score_samples(scorer, samples, config.microbatch_tokens, temperature=1.0)
+    rounding = (torch.cat([logp for logp, _ in rounded]) - torch.cat(exact)).abs().mean().item()
+    if not rounding <= MOST_ROUNDING:
+        raise UserError(
+            f"the trainer in {config.dtype} differs from float32 by {rounding:.2g} nats per token on the canary's "
+            "rows, which is more than rounding: run `make gpu-check`, or give --canary-tolerance to skip this check"
+        )
+    return TIMES_ROUNDING * rounding

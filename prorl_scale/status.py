@@ -34,7 +34,8 @@ FIGURES = {
     "truncated": "truncated",
     "repetition": "ends in a loop",
     "kl": "KL to the reference",
-    "entropy": "entropy, nats",
+    "entropy_unfiltered": "entropy, nats",
+    "entropy": "entropy, trained on",
 }
 
 
@@ -73,6 +74,8 @@ class Facts:
     tokens_wasted: float | None  # share
     verdicts: dict[str, int]
     left: float | None  # seconds of steps; validation and saving come on top
+    devices: tuple[int, str] | None  # how many, and what they are; None: the run does not say
+    spent: float  # seconds of all steps
     silent: float  # seconds since the last line
     state: str  # "finished" | "running" | "quiet" | "starting"
 
@@ -168,6 +171,8 @@ def facts(source: Source, now: float) -> Facts:
         tokens_wasted=ratio(recent, "tokens_wasted", "tokens"),
         verdicts=verdicts_of(recent),
         left=time_left(settings, rows, seconds),
+        devices=devices_of(settings, recent),
+        spent=sum(row["seconds"] for row in rows),
         silent=silent,
         state=state_of(source, step, recent, silent),
     )
@@ -220,6 +225,12 @@ def time_left(settings: dict[str, Any], rows: list[dict[str, Any]], step_seconds
     return min(left, max(0.0, limit - sum(row["seconds"] for row in rows))) if limit else left
 
 
+def devices_of(settings: dict[str, Any], recent: list[dict[str, Any]]) -> tuple[int, str] | None:
+    """How many devices the last step ran on, and their kind; runs of before 28 November 2026 do not say how many."""
+    kind = "GPU" if settings.get("device") == "cuda" else "processor"
+    return (recent[-1]["ranks"], kind) if recent and "ranks" in recent[-1] else None
+
+
 def state_of(source: Source, step: int, recent: list[dict[str, Any]], silent: float) -> str:
     """Does it run?  Judged by how long it has been silent, since nothing else tells from another machine."""
     if source.finished_at is not None and source.finished_at >= step:
@@ -260,6 +271,10 @@ def describe(run: Facts, folder: Path, now: float) -> str:
     lines += [("checkpoint", checkpoint_text(run))]
     if run.left is not None and run.state != "finished":
         lines += [("expected end", end_text(run, now))]
+    if run.devices:
+        number, kind = run.devices
+        left = "" if run.left is None else f", {number * run.left / 3600:,.4g} to go (steps alone)"
+        lines += [(f"{kind}-hours", f"{number * run.spent / 3600:,.4g} on {number}{left}")]
     return "\n".join(f"{label:17}{text}".rstrip() for label, text in lines)
 
 

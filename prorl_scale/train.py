@@ -16,6 +16,7 @@ import functools
 import math
 import os
 import resource
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,10 +27,11 @@ from torch import Tensor
 
 import prorl_mini
 import prorl_v2
-from prorl_lab import cli, report, settings, tasks
+from prorl_lab import cli, devices, mfu, report, settings, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
-from prorl_lab.run_folder import GracefulStop
+from prorl_lab.run_folder import GracefulStop, write_json
+from prorl_lab.shapes import shape_of
 from prorl_lab.tasks import responses
 from prorl_mini import (
     collect_groups,  # noqa: F401  called by train_step; named here so that anyone can see it is mini's, as those below
@@ -41,7 +43,7 @@ from prorl_mini import (
     train_step,
     update_all,  # noqa: F401
 )
-from prorl_scale import batch, distributed, health, mfu, plan, policy
+from prorl_scale import batch, distributed, health, plan, policy
 from prorl_scale.config import Config, longest_answer, parse, resolve
 from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
 from prorl_scale.start import start_run
@@ -57,6 +59,13 @@ class Sample(prorl_mini.Sample):
     sampler_logp: Tensor | None = None  # (answer length,) as vLLM reported them
     verdict: str | None = None  # one of prorl_scale.rewards.STATUSES
 
+    # To the other ranks ids travel as 4 bytes each: as a list they are 3 times that, and take 10 times as long to read.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "prompt": array("i", self.prompt), "answer": array("i", self.answer)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, prompt=state["prompt"].tolist(), answer=state["answer"].tolist())
+
 
 # ============================================================================ 2. rollout
 
@@ -71,6 +80,7 @@ def write_share(
 ) -> list[list[Sample]]:
     """This rank's prompts -> groups of samples, not yet scored.
 
+    Their entropy is the mean of minus the sampler's own log-probs: unbiased, and known without another pass.
     source: what their tokens are drawn from, see `Engine.generate`.
     finished: called with the place of a prompt and its answers as soon as all of them are written.
     """
@@ -79,8 +89,12 @@ def write_share(
     written = run.engine.generate(
         prompts, num_answers, temperature, source, lambda place, group: finished(place, [ids for ids, _ in group])
     )
+    ends = run.task.stop_ids
     return [
-        [Sample(prompt, ids, ids[-1] not in run.task.stop_ids, sampler_logp=logp) for ids, logp in answers]
+        [
+            Sample(prompt, ids, ids[-1] not in ends, sampler_entropy=-logp.sum().item(), sampler_logp=logp)
+            for ids, logp in answers
+        ]
         for prompt, answers in zip(prompts, written, strict=True)
     ]
 
@@ -317,6 +331,7 @@ class Run(prorl_v2.Run):
     engine: Any = None  # prorl_scale.rollout.Engine
     canary: Any = None  # prorl_scale.rollout.Canary
     pool: Pool | None = None  # scores this rank's answers; None: the task does, since it never evaluates text
+    seen: list = field(default_factory=list)  # rows of metrics since this process began, for `plan.compare`
 
     write = write_answers
     logprobs = add_logprobs
@@ -347,6 +362,7 @@ class Run(prorl_v2.Run):
         more = {
             **{"repetition": mean([health.loops(s.answer) for s in ledger.samples]), "stage": self.state.stage},
             **{"seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary, "peak_memory": memory},
+            "ranks": distributed.world(),
             **{"verdicts": count_verdicts(ledger.samples), "sampler_gap": sampler_gap(groups)},
             "outside_bounds": outside_bounds(groups, self.config),
             **speed(self, groups, ledger, seconds),
@@ -354,8 +370,24 @@ class Run(prorl_v2.Run):
             **{name: value for name, value in counted.items() if name == "rewards"},
         }
         seen = {**row, **more}
+        self.compare_with_plan(seen)
         self.state.watched = [*self.state.watched, {key: seen[key] for key in health.KEYS}][-health.WINDOW :]
         return more
+
+    def compare_with_plan(self, row: dict) -> None:
+        """After the first steps of this process: was the plan right about this machine?  Rank 0 says so."""
+        self.seen.append(row)
+        if len(self.seen) != plan.COMPARED or distributed.rank():
+            return
+        name = torch.cuda.get_device_name() if self.config.device == "cuda" else None
+        if name and devices.named(name) is None:
+            self.folder.say(f"no prediction of a step's time: {name} is not in prorl_lab/devices.py")
+            return
+        here = dataclasses.replace(self.config, gpu=name or self.config.gpu)
+        site = plan.site_of(here, shape_of(self.policy.config), distributed.world())
+        table = plan.compare(here, site, self.seen)
+        self.folder.say(plan.comparison_text(table))
+        write_json(self.folder.path / "prediction.json", table)  # not in metrics.jsonl, which a resume must not change
 
 
 def check_health(run: Run) -> str | None:

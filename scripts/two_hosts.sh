@@ -10,6 +10,6 @@ set -euo pipefail
 HOST=$1 RUN=$2
 shift 2
 if [ -e "$RUN/config.json" ] || compgen -G "$RUN/checkpoints/step-*[0-9d]" >/dev/null; then ARGS=(--resume "$RUN" ${RESUME_ARGS:-}); else ARGS=("$@" --out "$RUN"); fi
-exec .venv/bin/torchrun --nnodes 2 --nproc-per-node "${GPUS:-8}" --max-restarts 0 \
+exec .venv/bin/torchrun --nnodes 2 --nproc-per-node "${GPUS:-8}" --max-restarts 0 --shutdown-timeout 1800 \
     --rdzv-backend c10d --rdzv-endpoint "$HOST:${PORT:-29500}" --rdzv-id "$(basename "$RUN")" \
     -m prorl_scale.train "${ARGS[@]}"

@@ -1,7 +1,10 @@
 """Fixtures for any test file."""
 
+import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
+
 import pytest
 import torch
+import torch.distributed as dist
 
 
 @pytest.fixture(scope="module")
@@ -11,3 +14,20 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Where a check runs that has to hold on a GPU as well."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU found")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A process group of this process alone, for both kinds of device."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()

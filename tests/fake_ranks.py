@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from prorl_lab import shapes
 from prorl_scale import batch, memory, policy, recipes
 
 
@@ -54,7 +55,7 @@ def update(scorer: policy.Scorer, optimizer: torch.optim.Optimizer, rows: batch.
 
 
 def peak(
-    shape: memory.Shape, world: int, tokens: int, checkpointing: bool, samples: int = 4, prompt: int = 256
+    shape: shapes.Shape, world: int, tokens: int, checkpointing: bool, samples: int = 4, prompt: int = 256
 ) -> dict:
     """Bytes that one of `world` ranks holds at most in the second of two updates of one micro-batch each."""
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)

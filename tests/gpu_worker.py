@@ -23,7 +23,7 @@ CONTEXT, ANSWER = 64, 24
 def move(scorer):
     """Other weights, by more than bfloat16 rounds away."""
     for weight in scorer.parameters():
-        weight.mul_(1.02)
+        weight.mul_(1.05)
 
 
 def scores(scorer, rows, temperature):
@@ -46,7 +46,7 @@ def free_memory():
 def main(model, device, dtype, level, result):
     config = Config(
         model=model, device=device, dtype=dtype, sleep_level=int(level), max_new_tokens=ANSWER, rollout_batch=16,
-        gradient_checkpointing=False, canary_tolerance=0.05,
+        gradient_checkpointing=False, canary_tolerance=0.2,
     )  # fmt: skip
     with distributed.joined(device, 10) as closing:
         scorer, _, tokenizer = policy.load(config, model)

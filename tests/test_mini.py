@@ -11,6 +11,7 @@ import torch
 import prorl_mini as mini
 from prorl_lab import models, tasks
 from prorl_lab.errors import UserError
+from prorl_lab.ledger import Ledger
 
 GOLDEN = Path(__file__).parent / "golden.json"
 
@@ -77,6 +78,29 @@ def test_sampler_reads_padded_prompts_as_a_plain_forward_pass_does(make_run, mon
         for token in answer:
             assert run.policy(torch.tensor([ids])).logits[0, -1].argmax() == token
             ids.append(token)
+
+
+def test_entropy_of_the_rollout_is_that_of_the_scorer(make_run):
+    """Of every answer, from the cached, shrinking batch, against the log-probs pass over whole rows."""
+    run = make_run(max_new_tokens=6, answers_per_prompt=16)
+    groups = mini.write_answers(run, *mini.draw_prompts(run, 3), 16, 1.2, run.generator, Ledger())
+    samples = [sample for group in groups for sample in group]
+    assert len({len(sample.answer) for sample in samples}) > 2
+    for sample, _, entropy in mini.score_samples(run.policy, samples, run.config, with_entropy=True):
+        assert sample.sampler_entropy == pytest.approx(entropy.sum().item(), rel=1e-5)
+
+
+def test_entropy_is_logged_over_all_answers_too(make_run):
+    """What is dropped is in the one and not in the other."""
+    run = make_run(ToyTask(contrast=lambda number: number % 3 == 0), answers_per_prompt=32, max_rounds=10)
+    groups, ledger = mini.collect_groups(run)
+    mini.add_logprobs(run, groups)
+    row = ledger.metrics(groups)
+    every = list(mini.score_samples(run.policy, ledger.samples, run.config, with_entropy=True))
+    want = sum(entropy.sum().item() for _, _, entropy in every) / sum(len(s.answer) for s in ledger.samples)
+    assert row["tokens_wasted"] > 0
+    assert row["entropy_unfiltered"] == pytest.approx(want, rel=1e-5)
+    assert row["entropy"] != pytest.approx(want, rel=1e-5)
 
 
 def test_sampler_draws_from_the_tempered_softmax(make_run):

@@ -73,6 +73,19 @@ def test_weights_that_are_not_the_files_are_refused_by_name(tmp_path, change, na
         load(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value):
+    make(tmp_path)
+
+    def spoil(weights):
+        weights["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+        return weights
+
+    rewrite(tmp_path, spoil)
+    with pytest.raises(UserError, match=r"not finite in model\.layers\.1\.mlp\.up_proj\.weight"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_what_is_loaded_is_what_was_saved(tmp_path, tied):
     model = make(tmp_path, tie_word_embeddings=tied)  # a tied head is in no file, and the config says so
@@ -301,6 +314,28 @@ def test_a_generation_config_that_transformers_will_not_write_is_exported(tmp_pa
     RunFolder(SimpleNamespace(tensorboard=False, resume=None, out=str(tmp_path))).export(policy, tokenizer, "base")
     again, _ = load(tmp_path / "base")
     assert again.generation_config.eos_token_id == eos  # what ends an answer is kept
+
+
+@pytest.mark.parametrize("eos", ["2", -1, [[2]], True, 2.5])
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_what_is_no_token_ends_no_answer(tmp_path, name, eos):
+    make(tmp_path)
+    given = json.loads((tmp_path / name).read_text())
+    (tmp_path / name).write_text(json.dumps({**given, "eos_token_id": eos}))
+
+    def opened():
+        policy, tokenizer = load(tmp_path)
+        return models.stop_ids(policy.config, tokenizer)
+
+    with pytest.raises(UserError) as error:
+        opened()
+    assert "\n" not in str(error.value)
+
+
+def test_a_token_beyond_the_embedding_ends_no_answer(tmp_path):
+    make(tmp_path, eos_token_id=[5, 99])
+    policy, tokenizer = load(tmp_path)
+    assert models.stop_ids(policy.config, tokenizer) == [2, 5]
 
 
 def test_a_tokenizer_with_more_words_than_the_embedding_is_refused(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from prorl_lab import shapes
 from prorl_lab.errors import UserError
 from prorl_mini import Sample
 from prorl_scale import batch, memory, missing, plan, policy, recipes, train
@@ -19,7 +20,7 @@ from prorl_scale.config import Config
 
 ROOT = Path(__file__).parents[1]
 R1 = memory.SHAPES[recipes.R1_DISTILL]
-SMALL = memory.Shape(64, 2, 4, 2, 16, 160, 300, tied=True)
+SMALL = shapes.Shape(64, 2, 4, 2, 16, 160, 300, tied=True)
 DOMAINS = ("math", "code", "stem", "puzzle", "instruction")
 
 
@@ -44,7 +45,7 @@ def test_weights_are_those_of_transformers(shape):
         model = model_of(shape)
     assert shape.weights == sum(weight.numel() for weight in model.parameters())
     assert shape.layer_weights == sum(weight.numel() for weight in model.model.layers[0].parameters())
-    assert memory.shape_of(model.config) == shape
+    assert shapes.shape_of(model.config) == shape
     if shape is R1:
         assert round(shape.weights / 1e9, 2) == 1.78  # what the hub says of the model
 
@@ -70,7 +71,7 @@ def test_activations_are_what_autograd_saves(monkeypatch):
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         model.model.layers[0](hidden, position_embeddings=rotary, pieces=packed.pieces, attention_mask=None)
     measured = sum(size for size, _ in saved.values())
-    expected = packed.ids.shape[1] * memory.layer_activations(SMALL, half=True)
+    expected = packed.ids.shape[1] * shapes.layer_activations(SMALL, half=True)
     assert expected == pytest.approx(measured, rel=0.1)
 
 

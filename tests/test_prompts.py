@@ -17,7 +17,7 @@ from transformers import (
 import prorl_mini
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
-from prorl_lab.models import set_template_defaults, stop_ids
+from prorl_lab.models import open_folder, set_template_defaults, stop_ids
 from prorl_lab.run_folder import RunFolder
 from prorl_lab.scoring.extract import THOUGHTS, after_think, last_tagged
 from prorl_lab.verify import Verifier
@@ -276,3 +276,42 @@ def test_settings_that_a_template_would_ignore_are_refused(item: str) -> None:
         set_template_defaults(tokenizer, [item])
     with pytest.raises(UserError, match="no switch"):
         set_template_defaults(word_tokenizer(), ["enable_thinking=false"])
+
+
+# --- templates and tokenizers that can't make a prompt, or change an answer
+
+ASKED = [{"role": "system", "content": "be b"}, {"role": "user", "content": "a question"}]
+BROKEN = {
+    "no system message": (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}",
+        "no system",
+    ),
+    "the user first": ("{{ messages[0]['content'] }}", "leaves out what the user says"),
+    "the last one alone": ("{{ messages[-1]['content'] }}", "leaves out what the system says"),
+    "parts": (
+        "{% for m in messages %}{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endfor %}",
+        "leaves out",
+    ),
+    "syntax": ("{% for m in messages %}{{ m['content'] }", "makes no prompt of messages by system, user"),
+    "a name that is not there": ("{{ messages[0]['content'] + when() }}", "makes no prompt"),
+    "several, none the default": ({"rag": "{{ messages }}", "tool_use": ""}, "makes no prompt"),
+}
+
+
+@pytest.mark.parametrize(("template", "says"), BROKEN.values(), ids=BROKEN)
+def test_a_template_that_makes_no_prompt_says_so(template, says):
+    """Also where it would leave a message out without a word."""
+    with pytest.raises(UserError, match=says) as error:
+        tasks.prompt_ids(word_tokenizer(template=template), ASKED)
+    assert "\n" not in str(error.value)
+
+
+def test_an_answer_is_scored_as_it_was_written(tmp_path):
+    """Some tokenizers ask for the space before a comma to be taken away: another text than the one that was sampled."""
+    given = word_tokenizer(words=("a", ",", "b", "!", "n't"), clean_up_tokenization_spaces=True)
+    assert given.decode([4, 5, 6]) == "a, b"
+    given.save_pretrained(tmp_path)
+    LlamaConfig().save_pretrained(tmp_path)
+    tokenizer, _ = open_folder(str(tmp_path))
+    problem = tasks.Problem("t", "?", {})
+    assert tasks.responses(tokenizer, problem, [[4, 5, 6, 7, 8, 2]], [2]) == ["a , b ! n't"]

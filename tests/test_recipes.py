@@ -183,14 +183,14 @@ LIMITS = Config(
 
 def window(**late):
     """Twenty healthy steps, the last five as given."""
-    healthy = dict(entropy=0.5, length=100.0, repetition=0.0, truncated=0.1, kl=0.02, reward_unfiltered=0.4)
+    healthy = dict(entropy_unfiltered=0.5, length=100.0, repetition=0.0, truncated=0.1, kl=0.02, reward_unfiltered=0.4)
     return [{"step": i, **healthy, **(late if i >= 15 else {})} for i in range(20)]
 
 
 @pytest.mark.parametrize(
     ("late", "rule"),
     [
-        (dict(entropy=0.05), "entropy"),
+        (dict(entropy_unfiltered=0.05), "entropy"),
         (dict(length=160.0), "length"),
         (dict(repetition=0.3), "repetition"),
         (dict(truncated=0.6), "truncated"),
@@ -213,7 +213,7 @@ def test_a_rising_reward_is_fine_where_validation_gains_or_is_unknown(history):
 
 
 def test_steps_without_figures_break_no_rule():
-    empty = dict.fromkeys(("entropy", "length", "repetition", "truncated", "kl", "reward_unfiltered"))
+    empty = dict.fromkeys(("entropy_unfiltered", "length", "repetition", "truncated", "kl", "reward_unfiltered"))
     assert health.check([{"step": i, **empty} for i in range(20)], [], LIMITS) == []
 
 

@@ -11,10 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import prorl_mini as mini
-from prorl_lab import settings
+from prorl_lab import devices, mfu, settings
 from prorl_lab.errors import UserError
+from prorl_lab.lock import release_all
 from prorl_lab.run_folder import RunFolder
-from prorl_scale import mfu, policy, train
+from prorl_scale import policy, train
 
 # ------------------------------------------------------------------ utilisation
 
@@ -94,7 +95,8 @@ def test_utilization_by_hand():
     ],
 )
 def test_peak_by_the_names_that_drivers_give(name, peak):
-    assert mfu.peak_flops(name) == peak
+    found = devices.named(name)
+    assert (found and found.flops) == peak
 
 
 def test_speed_of_a_step(monkeypatch):
@@ -126,6 +128,7 @@ def folder(monkeypatch, tmp_path):
 
     def make(resume):
         out = str(tmp_path / "run")
+        release_all()  # the process before is gone
         folder = RunFolder(mini.Config(**{"resume" if resume else "out": out}, tensorboard=True))
         folder.metrics_path.touch()
         monkeypatch.setattr(folder, "say", lambda line: None)

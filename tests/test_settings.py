@@ -1,14 +1,18 @@
-"""Settings that can't work are refused before anything starts, in one sentence that names the flag."""
+"""Settings that can't work are refused before anything starts, in one sentence that names the flag; threads."""
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 import typing
 
 import pytest
+import torch
 
 import prorl_mini as mini
 import prorl_v2 as v2
-from prorl_lab import settings
+from prorl_lab import openmp, settings
 from prorl_lab.errors import UserError
 from prorl_scale.config import Config
 
@@ -85,3 +89,54 @@ def test_names_with_rules_are_settings(kind):
     names = {f.name for f in dataclasses.fields(kind)}
     assert names >= kind.RESUMABLE | kind.NEED_VALIDATION
     assert names >= kind.POSITIVE
+
+
+# ------------------------------------------------------------------ threads
+
+LOOK = """
+import os, sys
+class Look:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.exit(str([os.environ.get(v) for v in %r]))
+sys.meta_path.insert(0, Look())
+import %s
+"""
+
+
+@pytest.mark.parametrize("program", ["prorl_mini", "prorl_v2", "prorl_scale.train", "prorl_scale.evaluate.__main__"])
+@pytest.mark.parametrize("own", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}], ids=str)
+def test_threads_are_told_how_to_wait_before_torch_is_loaded(program, own):
+    """It reads that once.  A person's own settings stay."""
+    bare = {k: v for k, v in os.environ.items() if k not in {*openmp.PATIENCE, "OMP_WAIT_POLICY"}}
+    code = LOOK % (list(openmp.PATIENCE), program)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**bare, **own}, capture_output=True, text=True, check=False
+    )
+    ours = {} if "OMP_WAIT_POLICY" in own else openmp.PATIENCE
+    assert done.stderr.strip() == str([{**ours, **own}.get(name) for name in openmp.PATIENCE])
+
+
+@pytest.mark.parametrize(
+    ("usable", "torch_s", "ranks", "said", "small", "want"),
+    [
+        (8, 8, 1, None, False, 8),
+        (8, 8, 1, None, True, 2),
+        (1, 8, 1, None, True, 1),  # a container with one of eight processors
+        (3, 8, 1, None, False, 3),
+        (16, 8, 1, None, False, 8),  # two halves to each core
+        (8, 5, 1, "5", True, 5),  # a person's own wish
+        (8, 1, 1, "1", False, 1),
+        (8, 1, 2, "1", False, 4),  # torchrun's, which nobody wished
+        (8, 1, 16, "1", False, 1),
+        (8, 3, 2, "3", False, 3),
+    ],
+)
+def test_threads_by_processors_and_size(monkeypatch, usable, torch_s, ranks, said, small, want):
+    monkeypatch.setattr(settings, "usable_processors", lambda: usable)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torch_s)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert settings.default_threads(small) == want

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,11 @@ import prorl_scale.config
 import prorl_scale.evaluate.__main__
 import prorl_scale.evaluate.sets
 import prorl_scale.recipes
+import prorl_scale.rewards.__main__
 import prorl_scale.status
 from prorl_lab import cli, laptop, models, settings
 from prorl_scale.analysis.__main__ import Settings
-from tutorials import build, toolbox
+from tutorials import build, page, toolbox
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = build.chapters()
@@ -94,7 +96,7 @@ def orphans(parts):
             continue
         supposed = (supposed or part.text.startswith("## Exercise")) and not part.text.startswith("<details>")
         said = " ".join(below.values) if below and below.kind == "says" else ""
-        prose = re.sub(r"^#.*|\]\([^)]*\)|`[^`]*`|arXiv \d{4}\.\d{5}", " ", part.text)
+        prose = re.sub(r"^#.*|\]\([^)]*\)|`[^`]*`|arXiv\s\d{4}\.\d{5}", " ", part.text)
         for number in [] if supposed else sorted(decimals(prose) - decimals(said)):
             if not any(round(value, len(number.split(".")[1])) == float(number) for value in known):
                 yield f"line {part.line}: {number}"
@@ -139,11 +141,10 @@ def resolve(path, name):
 
 
 # What the text names and no module defines: a puzzle of Reasoning Gym, arguments of functions, a package.
-OTHER_NAMES = {"group_anagrams", "num_tokens", "ref_logp", "prorl_scale"}
-
-
-def slug(heading):
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+OTHER_NAMES = {
+    *("group_anagrams", "letter_counting", "num_tokens", "ref_logp", "prorl_scale", "sampler_gap"),
+    "entropy_unfiltered",
+}
 
 
 @each_text
@@ -155,7 +156,7 @@ def test_links_lead_somewhere_and_linked_names_exist(name):
         path = (build.HERE / file).resolve()
         assert path.exists(), f"{name}: {target}"
         if anchor:
-            assert anchor in {slug(h) for h in re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)}, target
+            assert anchor in {build.slug(h) for h in re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)}, target
         if path.suffix == ".py" and re.fullmatch(r"`[\w.]+`", label) and label.strip("`") != path.name:
             assert resolve(path, label.strip("`")), f"{name}: {label} is not in {file}"
 
@@ -223,9 +224,14 @@ def test_commands_parse(command):
         prorl_scale.status.parse(args[2:])
     elif args[:2] == ["-m", "prorl_scale.recipes"]:
         assert prorl_scale.recipes.main(args[2:]) == 0
+    elif args[:2] == ["-m", "prorl_scale.rewards"]:
+        prorl_scale.rewards.__main__.main(args[2:])
+    elif args[0].startswith("bench/"):
+        bench = importlib.import_module(args[0].removesuffix(".py").replace("/", "."))
+        tyro.cli(bench.Args, args=args[1:])
     else:
         assert args[:2] == ["-m", "tutorials.build"], f"no parser is known for {command!r}"
-        assert args[2:] in (["figures"], ["outputs"], ["notebooks"])
+        assert args[2:] in (["figures"], ["outputs"], ["minutes"], ["notebooks"], ["page"])
 
 
 def check_pytest(args):
@@ -254,7 +260,7 @@ def test_a_chapter_has_its_parts(chapter):
 
 
 def test_chapters_are_numbered_and_linked_to_their_neighbours():
-    assert [path.name[:2] for path in CHAPTERS] == [f"{i:02}" for i in range(12)]
+    assert [path.name[:2] for path in CHAPTERS] == [f"{i:02}" for i in range(13)]
     for before, after in itertools.pairwise(CHAPTERS):
         for one, other in ((before, after), (after, before)):
             heading = TEXTS[other.name].splitlines()[0].removeprefix("# ").split(":")[0]
@@ -262,20 +268,143 @@ def test_chapters_are_numbered_and_linked_to_their_neighbours():
 
 
 def test_contents_list_every_chapter_and_its_minutes():
-    rows = re.findall(r"^\| \[(\d+)\. .*?\]\((.*?)\) \|.*\| (\d+) \|$", TEXTS["README.md"], re.MULTILINE)
-    assert [name for _, name, _ in rows] == [path.name for path in CHAPTERS]
-    for _, name, minutes in rows:
+    """The minutes of the rule, in the chapter, in the contents and in README: `python -m tutorials.build minutes`."""
+    rows = re.findall(r"^\| \[\d+\. .*?\]\(([^#)]*)\) \|.*\| (\d+) \|$", TEXTS["README.md"], re.MULTILINE)
+    assert rows == [(path.name, str(build.minutes(TEXTS[path.name]))) for path in CHAPTERS]
+    for name, minutes in rows:
         assert f"\n*{minutes} minutes." in TEXTS[name], name
-    assert f"{sum(int(minutes) for _, _, minutes in rows)} minutes" in TEXTS["README.md"]
+    total = sum(int(minutes) for _, minutes in rows)
+    assert f"{total} minutes in all" in TEXTS["README.md"]
+    assert f"| [`tutorials/`](tutorials/README.md) | {total} |" in (ROOT / "README.md").read_text()
+
+
+def test_the_rule_of_minutes():
+    """150 words, 6 lines of code and a question are 1 + 1 + 3 minutes; outputs and solutions are free."""
+    code = "".join(f"x = {i}\n" for i in range(6))
+    blocks = f"```python\n{code}```\n\n```text\n{'out ' * 999}\n```"
+    text = f"{'word ' * 150}\n\n{blocks}\n\n## Exercise\n\n1. Why?\n\n<details>{'a ' * 999}"
+    assert build.minutes(text) == 5
+
+
+def test_the_short_path_takes_an_hour():
+    path = build.short_path(TEXTS["README.md"])
+    assert {name[:2] for name, _, _ in path} == {"00", "03", "05", "06"}
+    assert 45 <= sum(minutes for _, _, minutes in path) <= 60
+    for name, anchor, minutes in path:
+        assert re.search(rf"\({name}#{anchor}\) \|.*\| {minutes} \|", TEXTS["README.md"]), anchor
+
+
+def test_half_of_the_exercises_ask_for_a_prediction():
+    questions = [
+        question
+        for path in CHAPTERS
+        for question in re.findall(r"^\d+\. .*(?:\n   .*)*", exercise(TEXTS[path.name]), re.MULTILINE)
+    ]
+    assert len(questions) >= 45
+    assert sum("redict" in question for question in questions) >= len(questions) / 2
+
+
+def exercise(text):
+    """The questions of a chapter, without the solutions."""
+    return text.split("\n## Exercise")[1].split("<details>")[0]
+
+
+# ---------------------------------------------------------------- letters
+
+
+def formulas(text):
+    """What stands between dollars, outside code."""
+    prose = re.sub(r"```.*?```|`[^`]*`", " ", text, flags=re.DOTALL)
+    return [display or inline for display, inline in re.findall(r"\$\$(.+?)\$\$|\$([^$]+?)\$", prose, re.DOTALL)]
+
+
+def letters(formula):
+    """The letters of a formula, Greek ones by their command; words (\\text, functions, subscripts) are none."""
+    bare = re.sub(r"\\text\{[^}]*\}|_\{\w\w+\}", " ", formula)
+    greek = {
+        "varepsilon",
+        "beta",
+        "ell",
+        "nabla",
+        "rho",
+        "tau",
+        "theta",
+        "pi",
+        "sigma",
+        "mu",
+        "eta",
+        "alpha",
+        "gamma",
+        "lambda",
+    }
+    commands = set(re.findall(r"\\([a-zA-Z]+)", bare))
+    bold = set(re.findall(r"\\mathbb\{(\w)\}", bare))
+    plain = set(re.findall(r"[a-zA-Z]", re.sub(r"\\mathbb\{\w\}|\\[a-zA-Z]+", " ", bare)))
+    return plain | {rf"\{name}" for name in commands & greek} | {f"bold {name}" for name in bold}
+
+
+def table_of_letters():
+    """The letters of chapter 0's table, row by row."""
+    table = build.section(TEXTS["00-map.md"], "letters").split("|---|---|---|\n")[1].split("\n\n")[0]
+    return [set().union(*map(letters, formulas(row.split("|")[1]))) for row in table.splitlines()]
+
+
+def test_a_letter_of_a_formula():
+    assert letters(r"\frac{1}{N} \sum_i \text{pass@}k \, p_{old} \, \varepsilon_{low} \mathbb{E}") == {
+        *("N", "i", "k", "p", r"\varepsilon", "bold E")
+    }
+
+
+def test_each_letter_stands_once_in_the_table():
+    rows = [letter for row in table_of_letters() for letter in row]
+    assert len(rows) >= 30
+    assert sorted(rows) == sorted(set(rows))
+
+
+@pytest.mark.parametrize("name", [path.name for path in CHAPTERS] + ["../README.md"])
+def test_letters_are_those_of_the_table(name):
+    """A formula, and a shape in a comment of a block or of the file, uses no letter that the table lacks."""
+    known = set().union(*table_of_letters())
+    text = (build.HERE / name).read_text(encoding="utf-8")
+    known |= {"e"}  # the number
+    unknown = {formula: letters(formula) - known for formula in formulas(text) if letters(formula) - known}
+    assert not unknown
+    code = text + (ROOT / "prorl_mini.py").read_text(encoding="utf-8")
+    shapes = re.findall(r"\(([A-Z](?:, (?:[A-Z]|\d+))*),?\)", code)
+    assert {letter for shape in shapes for letter in shape.split(", ") if letter.isalpha()} <= known
+
+
+# ---------------------------------------------------------------- line tables
+
+
+def test_line_tables_quote_the_source(executed):
+    """A row of a table that explains a function line by line begins with code that stands there; "..." is a gap."""
+    tables = {"02-groups.md": 1, "05-reference.md": 2, "06-prolonged.md": 1}
+    for name, count in tables.items():
+        parts, _ = executed[0](build.HERE / name)
+        printed = " ".join(
+            " ".join(part.printed.split()) for part in parts if part.kind == "python" and "toolbox.body" in part.text
+        )
+        rows = [
+            row
+            for table in re.findall(r"^\| line \|.*\n\|[-|]+\n((?:\|.*\n)+)", TEXTS[name], re.MULTILINE)
+            for row in table.splitlines()
+        ]
+        assert len(re.findall(r"^\| line \|", TEXTS[name], re.MULTILINE)) == count
+        for row in rows:
+            code = re.match(r"\| `([^`]+)` \|", row)[1]
+            pieces = [piece.strip() for piece in code.split("...") if piece.strip()]
+            assert re.search(".*?".join(map(re.escape, pieces)), printed), f"{name}: {code}"
 
 
 def test_the_museum_is_full():
     exhibits = re.split(r"^## \d+\. ", TEXTS["09-bug-museum.md"], flags=re.MULTILINE)[1:]
     assert len(exhibits) >= 10
     for exhibit in exhibits:
-        assert re.search(r"https://github\.com/[\w-]+/[\w-]+/(?:issues|pull)/\d+", exhibit), exhibit[:40]
+        source = r"https://github\.com/[\w-]+/[\w-]+/(?:issues|pull)/\d+|\]\(\.\./results/"
+        assert re.search(source, exhibit), exhibit[:40]
         assert re.search(r"\]\(\.\./tests/test_\w+\.py\)", exhibit), exhibit[:40]
-        for part in ("Betrayed by", "Caught by", "Fix"):
+        for part in ("Symptom", "Caught by", "Fix"):
             assert f"**{part}**" in " ".join(exhibit.split()), exhibit[:40]
 
 
@@ -296,6 +425,52 @@ def test_first_cell_of_a_notebook_finds_the_project():
     lines = build.FIRST_CELL.removeprefix("```python\n").removesuffix("```\n\n")
     program = lines.replace("'../..'", f"{str(folder / '../..')!r}") + "import prorl_mini, tutorials.toolbox\n"
     subprocess.run([sys.executable, "-c", program], cwd="/", check=True, timeout=600)
+
+
+# ---------------------------------------------------------------- one page
+
+
+@pytest.fixture(scope="module")
+def one_page():
+    return page.page(CHAPTERS, build.slug)
+
+
+def test_the_page_holds_every_chapter(one_page):
+    """Headings, formulas, figures, code with its output; nothing is fetched, every link within it leads somewhere."""
+    for path in CHAPTERS:
+        assert f'<section id="{path.stem}">' in one_page
+    fences = sum(len(re.findall(r"^```\w+$", TEXTS[path.name], re.MULTILINE)) for path in CHAPTERS)
+    assert one_page.count("<pre") == fences
+    assert one_page.count("<math") == sum(len(formulas(TEXTS[path.name])) for path in CHAPTERS)
+    assert one_page.count('src="data:image/png;base64,') == sum(TEXTS[p.name].count("](figures/") for p in CHAPTERS)
+    assert not re.findall(r"<(?:script|link|iframe)|src=\"(?!data:)", one_page)
+    anchors = set(re.findall(r' id="([^"]+)"', one_page))
+    assert {target for target in re.findall(r'href="#([^"]+)"', one_page)} <= anchors
+    assert "<!-- says" not in one_page
+    assert "$$" not in re.sub(
+        r"<pre.*?</pre>|<code.*?</code>|<annotation.*?</annotation>", "", one_page, flags=re.DOTALL
+    )
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(one_page, tmp_path):
+    """Headless Chromium opens it without a network and lays out formulas, figures and code."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium found")
+    probe = (
+        "<script>onload = () => document.body.append(JSON.stringify({"
+        "broken: [...document.images].filter(i => !i.naturalWidth).length,"
+        "flat: [...document.querySelectorAll('math')]"
+        ".filter(m => m.checkVisibility() && !m.getBoundingClientRect().height).length,"
+        "wide: document.documentElement.scrollWidth > innerWidth}))</script>"
+    )
+    (tmp_path / "page.html").write_text(one_page + probe, encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,900", "--dump-dom"]
+    done = subprocess.run(
+        [*command, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert '{"broken":0,"flat":0,"wide":false}' in done.stdout
 
 
 def session():

@@ -52,6 +52,7 @@ def test_unverified_answers_are_left_out_of_their_group() -> None:
     metrics = ledger.metrics(groups)
     assert metrics["reward_unfiltered"] == pytest.approx(4 / 6)  # of those that are known
     assert metrics["solved"] == pytest.approx(4 / 6)
+    assert metrics["unverified"] == 10
     tier = metrics["ledger"]["t"]
     assert (tier["generated"], tier["kept"], tier["solved_all"], tier["solved_none"]) == (4, 1, 1, 1)
 

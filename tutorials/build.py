@@ -2,7 +2,9 @@
 
     python -m tutorials.build figures      run every block and write the plots to tutorials/figures
     python -m tutorials.build outputs      the same, and rewrite the output shown below each block
+    python -m tutorials.build minutes      write the minutes that the rule gives into the chapters and the contents
     python -m tutorials.build notebooks    a notebook of each chapter, in tutorials/notebooks (not kept in git)
+    python -m tutorials.build page         all chapters as one page for a browser, tutorials/tutorial.html (nor is that)
 
 A chapter is markdown in which four things mean something to a machine, and `tests/test_tutorials.py` holds it to them:
 
@@ -26,6 +28,8 @@ from typing import Any
 
 import jupytext
 import matplotlib
+
+from tutorials import page
 
 matplotlib.use("Agg")
 
@@ -103,6 +107,66 @@ def unsaid(parts: list[Piece]) -> Iterator[tuple[Piece, str]]:
                     yield part, value
 
 
+# ---------------------------------------------------------------- minutes
+
+WORDS, LINES, QUESTION = 150, 6, 3  # a minute of text, a minute of code, the minutes that a question takes
+
+
+def minutes(text: str) -> int:
+    """How long a chapter, or a section of one, takes: words and lines of code by rate, and the exercise's questions.
+
+    Code includes what is typed into a debugger.  Outputs, commands and solutions are free; nothing is run.
+    """
+    text, _, exercise = text.partition("\n## Exercise")
+    parts = pieces(text)
+    words = sum(len(re.findall(r"\w[\w'.-]*", part.text)) for part in parts if part.kind == "prose")
+    starts = {"python": r"^\S|^ +\S", "pdb": r"^\(Pdb\)"}
+    code = sum(len(re.findall(starts[part.kind], part.text, re.MULTILINE)) for part in parts if part.kind in starts)
+    questions = len(re.findall(r"^\d+\. ", exercise.partition("<details>")[0], re.MULTILINE))
+    return round(words / WORDS + code / LINES + QUESTION * questions)
+
+
+def section(text: str, heading: str) -> str:
+    """A "## " section of a chapter, by its heading's anchor on GitHub."""
+    return next(
+        part for part in re.split(r"^(?=## )", text, flags=re.MULTILINE) if slug(part.splitlines()[0]) == heading
+    )
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives to a heading, with or without its #s."""
+    return re.sub(r"[^\w\- ]", "", heading.lstrip("# ").lower()).replace(" ", "-")
+
+
+def short_path(contents: str) -> list[tuple[str, str, int]]:
+    """The sections of the path of an hour: (chapter, anchor, minutes by the rule) of each row that links to one."""
+    links = re.findall(r"^\| \[.*?\]\((\d\d-[\w-]+\.md)#(.*?)\) \|", contents, re.MULTILINE)
+    return [
+        (name, anchor, minutes(section((HERE / name).read_text(encoding="utf-8"), anchor))) for name, anchor in links
+    ]
+
+
+def write_minutes() -> None:
+    """Put the minutes of the rule where chapters and contents state them."""
+    contents, total = (HERE / "README.md").read_text(encoding="utf-8"), 0
+    for path in chapters():
+        text = path.read_text(encoding="utf-8")
+        needed = minutes(text)
+        total += needed
+        path.write_text(
+            re.sub(r"^\*\d+ minutes\.", f"*{needed} minutes.", text, count=1, flags=re.MULTILINE), encoding="utf-8"
+        )
+        contents = re.sub(rf"(\({path.name}\) \|.*\| )\d+ \|", rf"\g<1>{needed} |", contents)
+    for name, anchor, needed in short_path(contents):
+        contents = re.sub(rf"(\({name}#{re.escape(anchor)}\) \|.*\| )\d+ \|", rf"\g<1>{needed} |", contents)
+    (HERE / "README.md").write_text(
+        re.sub(r"\d+ minutes in all", f"{total} minutes in all", contents), encoding="utf-8"
+    )
+
+
+# ---------------------------------------------------------------- what is made of the chapters
+
+
 def write_outputs(path: Path, parts: list[Piece]) -> None:
     """Rewrite the chapter so that below each block stands what it printed."""
     text = path.read_text(encoding="utf-8")
@@ -133,19 +197,24 @@ def write_notebooks(folder: Path) -> list[Path]:
 def main(args: list[str] | None = None) -> int:
     """The command line."""
     args = sys.argv[1:] if args is None else args
-    if len(args) != 1 or args[0] not in ("figures", "outputs", "notebooks"):
-        print("usage: python -m tutorials.build figures | outputs | notebooks", file=sys.stderr)
+    if len(args) != 1 or args[0] not in ("figures", "outputs", "minutes", "notebooks", "page"):
+        print("usage: python -m tutorials.build figures | outputs | minutes | notebooks | page", file=sys.stderr)
         return 2
-    if args == ["notebooks"]:
+    if args == ["minutes"]:
+        write_minutes()
+    elif args == ["notebooks"]:
         for made in write_notebooks(HERE / "notebooks"):
             print(made.relative_to(HERE.parent))
-        return 0
-    for path in chapters():
-        start = time.perf_counter()
-        parts, _ = run(path)
-        print(f"{path.name}: {time.perf_counter() - start:.1f} s")
-        if args == ["outputs"]:
-            write_outputs(path, parts)
+    elif args == ["page"]:
+        (HERE / "tutorial.html").write_text(page.page(chapters(), slug), encoding="utf-8")
+        print("tutorials/tutorial.html")
+    else:
+        for path in chapters():
+            start = time.perf_counter()
+            parts, _ = run(path)
+            print(f"{path.name}: {time.perf_counter() - start:.1f} s")
+            if args == ["outputs"]:
+                write_outputs(path, parts)
     return 0
 
 

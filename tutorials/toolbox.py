@@ -1,5 +1,7 @@
-"""What the blocks of several chapters use: recorded runs, and where a figure goes."""
+"""What the blocks of several chapters use: recorded runs, one recorded group, and how a figure is drawn."""
 
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import matplotlib.pyplot as plt
 
 import prorl_mini as mini
 from prorl_lab import laptop, settings
-from prorl_lab.colours import BLUE, DARK, GREY, ORANGE, RED  # noqa: F401  the chapters draw with them
+from prorl_lab.colours import BLUE, DARK, GREY, ORANGE, RED
 from prorl_lab.run_folder import read_json, read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -30,32 +32,80 @@ def summary(run: str, folder: Path = LAPTOP) -> dict[str, Any]:
     return read_json(folder / run / "summary.json")
 
 
-def axes(columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes, in the project's style."""
+def group() -> dict[str, Any]:
+    """One group of a recorded run, before and after its update: see results/2026-11-28-one-group."""
+    return json.loads((ROOT / "results/2026-11-28-one-group/group.json").read_text(encoding="utf-8"))
+
+
+def body(function: Any) -> str:
+    """The lines of a function below its docstring, as they are now."""
+    return inspect.getsource(function).split('"""')[2].strip("\n")
+
+
+CYCLE = ((GREY, "o"), (BLUE, "s"), (ORANGE, "^"), (RED, "D"))
+
+
+def draw(name: str, *panels: dict[str, Any], rows: int = 1) -> None:
+    """A figure of one or more panels, written to tutorials/figures; each panel is the arguments of `draw_panel`."""
+    columns = -(-len(panels) // rows)
     figure, grid = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.1 * rows), squeeze=False)
-    for axis in grid.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, grid[0, 0] if rows == columns == 1 else grid.flatten()
+    for axis, panel in zip(grid.flat, panels, strict=False):
+        draw_panel(axis, **panel)
+    save(figure, name)
 
 
-def draw_stages(says: dict[str, str]) -> Any:
+def draw_panel(
+    axis: Any, title: str, lines: dict[str, tuple], x: str = "", y: str = "", bands: dict[str, tuple] | None = None,
+    dotted: Any = (), log: str = "", base: int = 10, ylim: tuple[float, float] | None = None,
+    legend: str | None = "best", thin: bool = False, bars: bool = False,
+) -> None:  # fmt: skip
+    """One panel: label -> (xs, ys).
+
+    bands: label -> (low, high) around the line of that label.  dotted: where a vertical line stands.  log: which axes
+    are logarithmic, of "x" and "y".  Few points get markers, so that lines differ in more than their colour.
+    """
+    look = CYCLE if len(lines) > 1 else CYCLE[1:]
+    for i, ((label, (xs, ys)), (colour, marker)) in enumerate(zip(lines.items(), look, strict=False)):
+        if bars:
+            axis.bar([at + 0.4 * i - 0.2 for at in range(len(xs))], ys, width=0.38, color=colour, label=label)
+            axis.set_xticks(range(len(xs)), xs)
+            continue
+        marked = {"marker": marker, "markersize": 4} if len(xs) <= 24 else {}
+        axis.plot(xs, ys, color=colour, linewidth=0.7 if thin else 1.5, label=label, **marked)
+        if bands and label in bands:
+            axis.fill_between(xs, *bands[label], color=colour, alpha=0.2, linewidth=0)
+    for place in dotted:
+        axis.axvline(place, color="black", linestyle=":", linewidth=0.6)
+    for letter in log:
+        getattr(axis, f"set_{letter}scale")("log", base=base)
+    axis.set(title=title, xlabel=x, ylabel=y)
+    if ylim:
+        axis.set_ylim(ylim)
+    if legend and len(lines) > 1:
+        axis.legend(frameon=False, loc=legend)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def draw_stages(name: str, says: dict[str, str]) -> None:
     """The nine stages: seven in a row, which every step runs, and below them the two that come now and then."""
-    figure, axis = axes()
-    figure.set_size_inches(10, 2.9)
+    figure, axis = plt.subplots(figsize=(10, 3.2))
     arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 0, "shrinkB": 0}
-    for i, (stage, text) in enumerate(says.items()):
-        x, y = (i, 1) if i < 7 else (4.5 - 3 * (i - 7), 0)
+    places = [*((i, 1) for i in range(7)), (2.2, 0), (4.8, 0)]  # reset to the left of eval, which it reads
+    for i, ((stage, text), (x, y)) in enumerate(zip(says.items(), places, strict=True)):
         axis.text(x, y, f"{i + 1} {stage}", ha="center", weight="bold", color=BLUE if i < 7 else DARK)
         axis.text(x, y - 0.07, text, ha="center", va="top", fontsize=8)
         if i < 6:
             axis.annotate("", (x + 0.57, y + 0.16), (x + 0.43, y + 0.16), arrowprops=arrow)
-    axis.annotate("", (5.1, 0.1), (6, 0.55), arrowprops=arrow)
-    axis.annotate("", (2.1, 0.05), (3.9, 0.05), arrowprops=arrow)
-    axis.annotate("", (0, 0.55), (0.9, 0.1), arrowprops=arrow)
-    axis.text(0.5, 0.1, "next\nstep", fontsize=8, color=DARK, ha="right")
-    axis.set(xlim=(-0.5, 6.5), ylim=(-0.4, 1.25))
+    refill = {**arrow, "connectionstyle": "arc3,rad=0.25"}
+    axis.annotate("", (0.1, 1.27), (1.95, 1.27), arrowprops=refill)
+    axis.text(1.0, 1.58, "too few groups with contrast: draw more", fontsize=8, color=DARK, ha="center")
+    axis.annotate("", (5.5, 0.1), (6, 0.55), arrowprops=arrow)
+    axis.annotate("", (2.9, 0.05), (4.1, 0.05), arrowprops=arrow)
+    axis.annotate("", (0, 0.55), (1.5, 0.1), arrowprops=arrow)
+    axis.text(0.5, 0.12, "next\nstep", fontsize=8, color=DARK, ha="right")
+    axis.set(xlim=(-0.5, 6.5), ylim=(-0.4, 1.7))
     axis.axis("off")
-    return figure
+    save(figure, name)
 
 
 def save(figure: Any, name: str) -> None:

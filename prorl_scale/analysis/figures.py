@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from prorl_lab import report
 from prorl_lab.colours import BLUE, BROWN, DARK, LINE, ORANGE, PALE, PALE_BLUE, PURPLE, RED, TEAL
 from prorl_lab.report import COLOURS
 
@@ -287,8 +288,9 @@ def dynamics(steps: list[dict], lines: dict[str, tuple[list, list]], resets: lis
     axes[0, 0].set_title("validation, share of prompts")
     axes[0, 0].set_ylim(0, 1.03)
     axes[0, 0].legend(loc="lower right")
+    entropy = report.entropy_key(steps)
     panels = {
-        "entropy": "entropy of the policy, nats per token",
+        entropy: f"entropy, nats per token, {report.ENTROPY[entropy]}",
         "kl": "KL to the reference, nats per token",
         "length": "answer length, tokens",
     }

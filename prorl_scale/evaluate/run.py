@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 from tqdm import tqdm
-from transformers import AutoConfig, AutoTokenizer
 
 from prorl_lab import models, scoring, tasks
 from prorl_lab.errors import UserError, first_line
@@ -134,8 +133,8 @@ def named_folders(items: list[str]) -> dict[str, str]:
 def open_model(name: str, folder: str, template: list[str]) -> Model:
     """Tokenizer, its template's settings, and configuration.  Raises UserError where transformers can't read them."""
     try:
-        tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer, config = models.open_folder(folder)
+    except Exception as error:  # whatever foreign files make transformers raise
         raise UserError(
             f"can't open {folder} as a Hugging Face model ({first_line(error)}): give --models "
             f"{name}=DIR with config.json, weights and a tokenizer"

@@ -1,5 +1,7 @@
 """What the training run logged beside its checkpoints."""
 
+from prorl_lab import report
+
 from .. import figures
 from ..load import Training
 from ..page import Plot, Section, Table
@@ -19,6 +21,7 @@ def training_section(training: Training) -> Section:
             "steps": training.steps[-1]["step"],
             "evaluations": len(training.evaluations),
             "resets": len(training.resets),
+            "entropy": report.ENTROPY[report.entropy_key(training.steps)],
         },
     )
     lines = validation_lines(training.evaluations)
@@ -27,10 +30,10 @@ def training_section(training: Training) -> Section:
         Plot(
             "training", figures.dynamics(training.steps, lines, [row["step"] for row in training.resets]),
             "By training step: validation ({validation}; share of prompts), entropy and KL (nats per token), answer "
-            "length (tokens). Dotted: resets.",
+            "length (tokens). Entropy is that of {entropy}. Dotted: resets.",
         )
     )  # fmt: skip
-    keys = ["step", "entropy", "kl", "length", "solved", "resets"]
+    keys = ["step", *report.ENTROPY, "kl", "length", "solved", "resets"]
     section.tables.append(
         Table(
             "training_steps", "Steps", keys, [[row.get(key) for key in keys] for row in training.steps], on_page=False
@@ -66,6 +69,6 @@ def around(training: Training, lines: dict[str, tuple[list, list]], step: int) -
     return [
         before[-1].get("kl") if before else None,
         after[0].get("kl") if after else None,
-        before[-1].get("entropy") if before else None,
+        before[-1].get(report.entropy_key(training.steps)) if before else None,
         seen[-1] if seen else None,
     ]

@@ -4,26 +4,10 @@ Counted are the passes that score and train, not vLLM's.  `mfu` leaves out what 
 2022, "PaLM", appendix B), so that runs with and without gradient checkpointing compare; `hfu` counts it.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-# Dense bfloat16 FLOP/s of one GPU, from NVIDIA's data sheets (which print twice as much, "with sparsity").  The first
-# name that stands in the device's name counts, so the slower siblings come first.
-PEAK = {
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H200 NVL": 835e12,
-    "A100": 312e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "GH200": 989e12,
-    "B200": 2250e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-}
-
+from prorl_lab import devices
 
 Group = tuple[int, list[int]]  # tokens of a prompt, and of each of its answers
 
@@ -75,23 +59,14 @@ def step_flops(size: Size, groups: list[Group], config: Any, recomputed: bool) -
     return (3 + scored) * (body + head) + again
 
 
-def peak_flops(device_name: str) -> float | None:
-    """Peak of one GPU by its name, as `torch.cuda.get_device_name` gives it; None where it is not in the table.
-
-    >>> peak_flops("NVIDIA H100 80GB HBM3"), peak_flops("NVIDIA GeForce RTX 3060")
-    (989000000000000.0, None)
-    """
-    return next((peak for name, peak in PEAK.items() if re.search(rf"\b{name}\b", device_name)), None)
-
-
 def utilization(
-    size: Size, groups: list[Group], config: Any, seconds: float, devices: int, device_name: str | None
+    size: Size, groups: list[Group], config: Any, seconds: float, count: int, device_name: str | None
 ) -> dict[str, float | None]:
-    """`mfu` and `hfu` in [0, 1] of the `seconds` spent scoring and updating; None on a CPU or an unknown GPU."""
-    peak = peak_flops(device_name) if device_name else None
-    if peak is None or not groups:
+    """`mfu` and `hfu` in [0, 1] of the `seconds` that `count` GPUs scored and updated; None on a CPU or unknown GPU."""
+    device = devices.named(device_name) if device_name else None
+    if device is None or not groups:
         return {"mfu": None, "hfu": None}
-    available = peak * devices * seconds
+    available = device.flops * count * seconds
     return {
         "mfu": step_flops(size, groups, config, recomputed=False) / available,
         "hfu": step_flops(size, groups, config, recomputed=True) / available,

@@ -1,0 +1,321 @@
+"""What a step costs in seconds, phase by phase, from the settings, the model's shape, the device and its number.
+
+    step_seconds(config, Site(shape, device, ranks), Guess()) -> {"generate": 51.3, "reward": ...}
+
+Arithmetic alone.  `config` is any of the three programs'.  A pass through the model takes as long as its matrix
+products at the device's rate and the traffic between them at its bandwidth; writing is such a pass for one token an
+answer, again and again, which reads all weights and all keys and values.  What is assumed about answers stands in
+`Guess`, what a device reaches of its data sheet in `Rates`, and what the programs do differently in `Program`.
+"""
+
+import functools
+import heapq
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from prorl_lab.devices import Device
+from prorl_lab.mfu import forward_flops
+from prorl_lab.shapes import FULL, Shape, layer_activations
+
+PHASES = ("generate", "reward", "logprobs", "update", "push", "rest", "validation", "saving")
+
+
+# ---------------------------------------------------------------- what is assumed
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What no setting says about prompts and answers.  A run replaces it by what it has seen."""
+
+    keep: float = 0.45  # share of groups with contrast: results of peers lie between 0.3 and 0.6
+    mean_answer: float = 0.5  # tokens, as a share of max_new_tokens (ProRL, Fig. 2: 0.4 to 0.7)
+    spread: float = 0.8  # standard deviation of the logarithm of a length
+    prompt: int = 300  # tokens
+    verdict: float = 0.05  # processor seconds to verify an answer (results/2026-11-23-verifiers; programs take longer)
+    verifiers: int = 8  # workers of a rank
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Which share of its data sheet a device reaches, and what the host adds.  Sources behind each."""
+
+    matmul: float = 0.65  # of peak FLOP/s; assumed, from cuBLAS at the widths of 1.5B and 7B models
+    memory: float = 0.8  # of the bandwidth, by operations that only pass over a tensor; assumed
+    decode: float = 0.6  # of the bandwidth, by a decoding step: many small kernels; assumed
+    link: float = 0.7  # of the bandwidth between devices; assumed
+    node_link: float = 450e9  # bytes/s of one device to those of its node: NVLink 4, data sheet
+    far_link: float = 50e9  # bytes/s of one device to other nodes: a 400 Gbit/s card each
+    host_link: float = 20e9  # bytes/s to the host's memory: PCIe 5 x16 without pinning; assumed
+    per_node: int = 8  # devices
+    collective: float = 5e-5  # seconds that one takes whatever its size; assumed
+    exchange: float = 1.2e-7  # seconds of the host for a token: to every rank, packing, metrics; measured on one core
+    # Counted by tests/test_cost.py, operation by operation, for the Qwen2 of transformers 5.19 and `ChunkedLogprobs`:
+    traffic: float = 3.4  # bytes that a layer's forward pass reads and writes, over those that its backward pass needs
+    logit: float = 24.0  # bytes read and written for each logit, forward
+    entropy: float = 2.0  # times that once more for entropies,
+    logit_backward: float = 3.8  # and for the backward pass
+    layer_launches: int = 80  # operations of a layer, forward
+    head_launches: int = 17  # of a chunk of the head, the same
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a program does what costs time."""
+
+    weight_bytes: int  # of a weight where answers are written
+    writer_step: float  # seconds of the host for a decoding step,
+    writer_row: float  # and for each answer in it
+    packed: bool = True  # no padding, and each prompt read once
+    padding: float = 0.0  # tokens computed for nothing, as a share of the others
+    piece_launches: int = 0  # operations of a layer for each prompt and answer; a kernel for ragged rows needs none
+    old_always: bool = False  # are the old log-probs computed even where there is one update a step
+    push: float = 0.0  # seconds of a weight push,
+    push_byte: float = 0.0  # and for each byte of the weights
+    tensor_step: float = 0.0  # seconds of the host for each weight tensor in an optimizer step
+
+
+# Host: of vLLM's Python 1.6 ms a step at 128 answers without log-probs, 2.3 with, 9.7 at 512, measured without a model.
+# Push: fitted to four reloads in place of 0.5B to 7B (vLLM PR 48382: 0.32, 0.35, 2.07, 3.3 s).
+VLLM = Program(weight_bytes=2, writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-10)
+
+
+# A CPU: what is measured (`devices.cpu`) is already what is reached, and ranks meet over gloo within one machine.
+CPU = Rates(matmul=1.0, memory=1.0, decode=1.0, link=1.0, node_link=2e9, far_link=1e8, collective=5e-4)
+# vLLM's CPU build, synchronous; measured by bench/step_cost.py.
+VLLM_CPU = Program(4, writer_step=4e-3, writer_row=3e-5, piece_launches=8, push=0.2, tensor_step=2e-4)
+
+
+# ---------------------------------------------------------------- answers
+
+
+@functools.lru_cache(maxsize=64)
+def answer_lengths(count: int, mean: float, limit: int, spread: float) -> tuple[int, ...]:
+    """So many lengths of answers, in order: the quantiles of a log-normal distribution cut at `limit`, with this mean.
+
+    spread: standard deviation of the logarithm, before the cut.  A few quantiles miss the tail: their mean is lower.
+
+    >>> answer_lengths(5, 50, 100, 0.8)
+    (15, 28, 43, 65, 100)
+    """
+    normal = NormalDist()
+
+    def cut_mean(middle: float) -> float:  # of min(limit, X), where log X is normal around log middle
+        distance = math.log(limit / middle) / spread
+        below = middle * math.exp(spread**2 / 2) * normal.cdf(distance - spread)
+        return below + limit * (1 - normal.cdf(distance))
+
+    low, high = 1e-3, 1e3 * limit
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if cut_mean(middle) < mean else (low, middle)
+    scores = (math.exp(spread * normal.inv_cdf((i + 0.5) / count)) for i in range(count))
+    return tuple(min(limit, max(1, round(high * score))) for score in scores)
+
+
+def groups_of(lengths: Sequence[int], prompt: int, answers: int) -> list[tuple[int, Sequence[int]]]:
+    """Lengths dealt out to prompts of `answers` each -> what `mfu.forward_flops` reads."""
+    prompts = max(1, len(lengths) // answers)
+    return [(prompt, lengths[i::prompts]) for i in range(prompts)]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A model on its devices, one a rank, in one of the programs."""
+
+    shape: Shape
+    device: Device
+    ranks: int = 1
+    program: Program = VLLM
+    rates: Rates = Rates()
+    half: bool = True  # computed in bfloat16
+
+    def takes(self, flops: float, moved: float = 0.0) -> float:
+        """Seconds of a pass over tensors: its matrix products, and the traffic between them."""
+        return flops / (self.device.flops * self.rates.matmul) + moved / (self.device.bandwidth * self.rates.memory)
+
+    def beside(self, computing: float, other: float) -> float:
+        """What runs ahead of a GPU, or beside it, is only seen where it is the slower one; on a CPU it takes turns."""
+        return max(computing, other) if self.device.asynchronous else computing + other
+
+    def room(self, config: Any, tokens: float) -> int:
+        """Answers of so many tokens whose keys and values fit beside the sampler's weights in its share of memory."""
+        if not getattr(config, "gpu_memory", 0) or not self.device.memory:
+            return config.rollout_batch
+        shape, width = self.shape, self.program.weight_bytes
+        free = config.gpu_memory * self.device.memory - width * shape.weights
+        return max(1, int(free // (2 * width * shape.layers * shape.kv * tokens)))
+
+    def travels(self, size: float, collectives: int) -> float:
+        """Seconds until each rank has, or has given, its part of `size` bytes that all ranks hold together."""
+        rates = self.rates
+        link = rates.node_link if self.ranks <= rates.per_node else rates.far_link
+        return size * (self.ranks - 1) / self.ranks / (link * rates.link) + collectives * rates.collective
+
+
+# ---------------------------------------------------------------- writing
+
+
+def decode_step(site: Site, rows: float, cached: float) -> float:
+    """Seconds of one decoding step: `rows` answers at once, `cached` tokens before them in all.
+
+    Weights are read once for all answers, keys and values once for each.
+    """
+    shape, size, width = site.shape, site.shape.size, site.program.weight_bytes
+    weights, values = size.body + size.head, 2 * shape.layers * shape.kv
+
+    def takes(flops: float, moved: float) -> float:  # one kind of kernel: the slower of the two hides the other
+        rates, device = site.rates, site.device
+        return max(flops / (device.flops * rates.matmul), moved / (device.bandwidth * rates.decode))
+
+    matrices = takes(2 * weights * rows, width * weights)
+    attention = takes(4 * size.attention * cached, width * values * cached)
+    logits = takes(0, site.rates.logit * shape.vocabulary * rows)
+    return site.beside(matrices + attention + logits, site.program.writer_step + site.program.writer_row * rows)
+
+
+def write_seconds(lengths: Sequence[int], prompt: float, slots: int, step: Callable[[float, float], float]) -> float:
+    """Continuous batching: at most `slots` answers are written at once, and the next begins when one ends.
+
+    step: rows, tokens before them -> seconds of a decoding step.  Between two ends the rows stay the same, so these
+    steps are taken together, with as many tokens before them as in their middle.
+    """
+    waiting = list(lengths)
+    random.Random(0).shuffle(waiting)  # which are long is not known beforehand
+    ends: list[tuple[int, int]] = []  # decoding step at which an answer ends, and its length
+    now, cached, seconds = 0, 0.0, 0.0
+    while waiting or ends:
+        while waiting and len(ends) < slots:
+            length = waiting.pop()
+            heapq.heappush(ends, (now + length, length))
+            cached += prompt
+        rows, steps = len(ends), ends[0][0] - now
+        seconds += steps * step(rows, cached + rows * steps / 2)
+        now, cached = now + steps, cached + rows * steps
+        while ends and ends[0][0] == now:
+            cached -= prompt + heapq.heappop(ends)[1]
+    return seconds
+
+
+def generate_seconds(site: Site, lengths: Sequence[int], prompt: float, answers: int, slots: int) -> float:
+    """Seconds until the last rank has written its share of these answers, `answers` to a prompt, prompts read included.
+
+    Each rank's lengths are typical, but its longest is the longest of all: they wait for each other.
+    """
+    share = sorted(lengths, reverse=True)[:: site.ranks]
+    prefill = site.takes(2 * site.shape.size.body * prompt * len(share) / answers)
+    return prefill + write_seconds(share, prompt, slots, lambda rows, cached: decode_step(site, rows, cached))
+
+
+def rounds(config: Any, keep: float) -> tuple[float, float]:
+    """Rounds of writing in a step, on average, and how many times `prompts_per_step` each of them draws.
+
+    Groups beyond a step's need wait for the next, so in the long run a step draws as many prompts as it needs and no
+    more.  In rounds of P, each waits for its longest answer; drawn ahead, all wait once.
+    """
+    if not config.dynamic_sampling:
+        return 1.0, 1.0
+    needed = min(1 / keep, float(config.max_rounds))
+    return (needed, 1.0) if getattr(config, "draw", "rounds") == "rounds" else (1.0, needed)
+
+
+# ---------------------------------------------------------------- passes through the model
+
+
+def pass_seconds(
+    site: Site, groups: list[tuple[int, Sequence[int]]], microbatch: int, batches: int = 1,
+    backward: bool = False, checkpointing: bool = False, entropy: bool = False,
+) -> float:  # fmt: skip
+    """Seconds to score these groups, shared by all ranks, and with `backward` to differentiate that.
+
+    A backward pass costs two forward ones.  Logits are always computed again in it, the layers with checkpointing.
+    batches: mini-batches that they are cut into, each of them in micro-batches of so many tokens.
+    """
+    shape, rates, program = site.shape, site.rates, site.program
+    body, head = forward_flops(shape.size, groups)
+    answers = sum(sum(lengths) for _, lengths in groups)
+    tokens = answers + sum(prompt - len(lengths) for prompt, lengths in groups)
+    padded = 1 + program.padding
+    bodies, heads = (3 + checkpointing, 4) if backward else (1, 1)  # as many forward passes
+    passes = 1 + rates.entropy * entropy + rates.logit_backward * backward  # over the logits
+    moved = tokens * shape.layers * rates.traffic * layer_activations(shape, site.half) * bodies
+    logits = answers * shape.vocabulary * rates.logit * passes
+    share = site.ranks
+    computing = site.takes(padded * (body * bodies + head * heads) / share, (padded * moved + logits) / share)
+
+    each = math.ceil(padded * tokens / batches / share / microbatch) * batches  # micro-batches of a rank
+    pieces = sum(1 + len(lengths) for _, lengths in groups) / share
+    operations = each * (shape.layers * rates.layer_launches * bodies + rates.head_launches * heads)
+    operations += pieces * shape.layers * program.piece_launches * bodies
+    computing = site.beside(computing, operations * site.device.launch)
+    return site.beside(computing, each * _gathers(site, backward) if site.ranks > 1 else 0.0)
+
+
+def _gathers(site: Site, backward: bool) -> float:
+    """Seconds in which the ranks gather the weights for one micro-batch; with `backward` twice, and sum gradients.
+
+    Gradients travel in float32 (`policy.shard`).
+    """
+    width = 2 if site.half else FULL
+    size = site.shape.weights * (2 * width + FULL if backward else width)
+    return site.travels(size, (site.shape.layers + 1) * (3 if backward else 1))
+
+
+def optimizer_seconds(site: Site) -> float:
+    """One step of AdamW on each rank's shard: four tensors read, three written; and the gradient's norm."""
+    moved = 10 * FULL * site.shape.weights / site.ranks
+    return site.beside(site.takes(0, moved), site.program.tensor_step * (12 * site.shape.layers + 3))
+
+
+def push_seconds(site: Site) -> float:
+    """Gather the weights as the sampler reads them, hand them over, and let both score the canary's rows."""
+    size = site.program.weight_bytes * site.shape.weights
+    gather = site.travels(size, 12 * site.shape.layers + 3) if site.ranks > 1 else 0.0
+    return site.program.push + site.program.push_byte * size + gather
+
+
+# ---------------------------------------------------------------- a step
+
+
+def step_seconds(config: Any, site: Site, guess: Guess = Guess()) -> dict[str, float]:
+    """Seconds of a step by phase, as metrics.jsonl has them; validation and saving as their share of a step.
+
+    config: settings of `prorl_mini`, `prorl_v2` or `prorl_scale`, none of them open.
+    """
+    answers, updates = config.answers_per_prompt, config.updates_per_step
+    count, more = rounds(config, guess.keep)
+
+    def lengths(prompts: float) -> tuple[int, ...]:
+        number = max(1, round(prompts * answers))
+        return answer_lengths(number, guess.mean_answer * config.max_new_tokens, config.max_new_tokens, guess.spread)
+
+    written, trained = lengths(more * config.prompts_per_step), lengths(config.prompts_per_step)
+    groups = groups_of(trained, guess.prompt, answers)
+    slots = min(config.rollout_batch, site.room(config, guess.prompt + guess.mean_answer * config.max_new_tokens))
+    generate = count * generate_seconds(site, written, guess.prompt, answers, slots)
+    verifying = guess.verdict * count * len(written) / site.ranks / guess.verifiers
+    logprobs = pass_seconds(site, groups, config.microbatch_tokens) if config.kl_coef > 0 else 0.0
+    if updates > 1 or site.program.old_always:
+        logprobs += pass_seconds(site, groups, config.microbatch_tokens, entropy=True)
+    update = pass_seconds(
+        site, groups, config.microbatch_tokens, updates, backward=True, checkpointing=config.gradient_checkpointing
+    )
+    validation = 0.0
+    if config.eval_every:
+        tiers = len(config.eval_sets or (1,))
+        asked = lengths(tiers * config.eval_prompts * config.eval_answers / answers)
+        validation = generate_seconds(site, asked, guess.prompt, config.eval_answers, slots) / config.eval_every
+    state = 4 * FULL * site.shape.weights / site.ranks  # policy, reference, two moments
+    return {
+        "generate": generate,
+        "reward": max(0.0, verifying - generate) + guess.verdict,  # verified while others are written, but for the last
+        "logprobs": logprobs,
+        "update": update + updates * optimizer_seconds(site),
+        "push": push_seconds(site),
+        "rest": site.rates.exchange * count * sum(written),
+        "validation": validation,
+        "saving": state / site.rates.host_link / config.save_every,
+    }
