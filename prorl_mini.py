@@ -760,8 +760,7 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     config.rollout_batch = config.rollout_batch or models.rollout_batch(policy, config)
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
     adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    task.stop_ids = models.stop_ids(policy.config, tokenizer)
-    tasks.check(config, task, tokenizer, policy.config)
+    tasks.join(config, task, tokenizer, policy.config)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = run_class(config, policy, reference, adam, tokenizer, task, generator, folder)
     if folder.saved:

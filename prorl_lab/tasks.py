@@ -171,8 +171,14 @@ def say_what_is_held_out(config: Any, task: Task) -> None:
             print(f"{tier}: {have} different problems for {PURPOSES[split]}, not {count}: it has no more", flush=True)
 
 
-def check(config: Any, task: Task, tokenizer: Any, model_config: Any) -> None:
-    """What can be known of a task once the model is: its tiers, and every row of a file.  Raises UserError."""
+def join(config: Any, task: Task, tokenizer: Any, model_config: Any) -> None:
+    """Bring a task and a model together: what ends an answer, and whether every row of a file can be asked.
+
+    Raises UserError.
+    """
+    from prorl_lab import models  # which nothing else here needs
+
+    task.stop_ids = models.stop_ids(model_config, tokenizer)
     settings.check_eval_sets(config, task.tiers)
 
     def ask(problem: Problem) -> None:

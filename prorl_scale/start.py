@@ -107,7 +107,7 @@ def open_here(config: Config, source: str, recipe: Recipe, stages: list[Config])
         refuse_experts(model.config)
     task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
     longest = dataclasses.replace(config, max_new_tokens=longest_answer(stages))
-    tasks.tasks.check(longest, task, tokenizer, model.config)
+    tasks.tasks.join(longest, task, tokenizer, model.config)
     check_stages(recipe, stages, task)
     return Parts(model, tokenizer, task, open_pool(config, task))
 

@@ -219,7 +219,7 @@ def test_every_row_is_checked_at_the_start_and_skipped_on_request(tmp_path, caps
         )  # fmt: skip
         task = tasks.load_task(config, [1], sandboxed=True)
         tokenizer = mini.models.laptop.build_tokenizer()
-        tasks.check(config, task, tokenizer, mini.models.laptop.model_config(mini.models.laptop.WarmUp(), 300))
+        tasks.join(config, task, tokenizer, mini.models.laptop.model_config(mini.models.laptop.WarmUp(), 300))
         return task
 
     with pytest.raises(UserError, match=says) as error:
