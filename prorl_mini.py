@@ -753,7 +753,7 @@ def train(config: Config, run_class: type[Run] = Run) -> dict:
 
 def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     """Load the model and the task; a fresh run folder, or the state of the one to resume."""
-    folder = RunFolder(config)
+    folder = RunFolder(config).greet(config)
     torch.set_num_threads(config.threads)
     task = tasks.load_task(config, [])  # first: a mistake in it is not to wait for the model
     policy, tokenizer = models.load_policy(config)

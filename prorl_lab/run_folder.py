@@ -46,21 +46,30 @@ class RunFolder:
         self.metrics_path = self.path / "metrics.jsonl"
         self.rows = 0  # logged
         self.last_save: tuple[int, int] | None = None  # (rows, step) of the state on the disk
+        new = not self.path.exists()
         try:
             if not config.resume:
                 self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't write to {self.path} ({error.strerror}): choose another --out") from error
         self.lock = FolderLock(self.path, getattr(config, "break_lock", False))  # found out now, not after the warm-up
+        self.lock.made_folder = new
         self.saved = any((self.path / name).exists() for name in (STATE, STATE_BEFORE))
         if not config.resume and not self._may_begin():
             self.lock.release()
             raise UserError(
                 f"{self.path} holds another run: continue it with --resume {self.path}, or choose another --out"
             )
+
+    def greet(self, config: Any) -> "RunFolder":
+        """Say what the run is, before anything is loaded -> self.  Raises UserError where a resumed one's data changed.
+
+        config: with everything that was left open filled in.
+        """
         if config.resume:
             inputs.check(read_json(self.path / "config.json").get("inputs", {}), config)
         self.say(greeting.lines(config, self.path))
+        return self
 
     def _may_begin(self) -> bool:
         """Is there no run that a new one would overwrite?  One that ended before its first save holds nothing."""

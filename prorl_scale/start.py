@@ -33,6 +33,7 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
     for stage in stages:
         stage.check()
     folder = Folder(config)
+    distributed.on_main(lambda: folder.greet(config) and None)
     if folder.saved:
         distributed.on_main(lambda: check_recipe(recipe, config, folder))
     torch.set_num_threads(config.threads)
