@@ -43,7 +43,7 @@ from torch.utils.checkpoint import checkpoint
 
 from prorl_lab import cli, models, report, settings, tasks
 from prorl_lab.bars import tqdm
-from prorl_lab.ledger import Ledger, verified
+from prorl_lab.ledger import RECENT, Ledger, prompts_to_draw, verified
 from prorl_lab.models import DynamicCache
 from prorl_lab.run_folder import GracefulStop, RunFolder
 from prorl_lab.seeds import derived
@@ -60,14 +60,13 @@ class Config(settings.Common):
     temperature: float = 1.2  # of sampling AND scoring; there is no top-p or top-k, see `rollout`
     max_new_tokens: int | None = None
     max_prompt_tokens: int | None = None  # a longer prompt is an error; None: what leaves room for an answer
-    rollout_batch: int | None = None  # answers written side by side; on a GPU as many as its memory holds
     dynamic_sampling: bool = True
-    max_rounds: int = 4  # cap on the generation rounds of one step
+    draw: Literal["adaptive", "rounds"] = "adaptive"  # prompts of a round: what should do, or P each time as in ProRL
+    max_rounds: int = 4  # cap on a step's generation rounds, and on its prompts: so many times P
     # reward and loss
     binary_reward: bool | None = None  # partly right earns 0; otherwise the task's own score in [0, 1]
     zero_truncated: bool = False  # an answer cut off by max_new_tokens earns 0
     updates_per_step: int = 4
-    microbatch_tokens: int | None = None
     eps_low: float = 0.2
     eps_high: float = 0.4
     loss_level: Literal["token", "sample"] = "token"
@@ -76,7 +75,6 @@ class Config(settings.Common):
     learning_rate: float | None = None
     weight_decay: float = 0.01
     grad_clip: float = 1.0
-    gradient_checkpointing: bool | None = None
     max_bad_steps: int = 5  # give up after so many in a row without contrast, or with a loss that is not finite
     # reset
     reset: bool = True
@@ -104,6 +102,7 @@ class State:
     step: int = 0
     cursor: int = 0  # number of the next training problem
     surplus: deque = field(default_factory=deque)  # groups generated and not yet trained on
+    draws: list = field(default_factory=list)  # (prompts drawn, groups kept) of the last rounds
     last_reset: int = 0
     resets: int = 0
     bad_steps: int = 0  # in a row
@@ -229,8 +228,7 @@ def score_answers(run: Run, problems: list[tasks.Problem], answers: list[list[li
 def has_contrast(rewards: Tensor, tol: float = 1e-6) -> Tensor:
     """Which groups can teach anything: (P, G) raw rewards -> (P,) bool.
 
-    Where all answers earn the same, every advantage is 0.  Compared by range and not by `std() > 0`, because sixteen
-    equal floats need not equal their rounded mean.
+    Equal rewards give advantages of 0.  By range, not `std() > 0`: sixteen equal floats may miss their rounded mean.
 
     >>> has_contrast(torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.1, 0.1]]))
     tensor([ True, False, False])
@@ -256,24 +254,25 @@ def write_answers(
 def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
     """Dynamic sampling with refill (ProRL 2.3, after DAPO 3.2): up to P groups with contrast for this step.
 
-    Groups without contrast are dropped and replaced from fresh prompts; groups beyond P wait in `state.surplus` for the
-    next step.  After `max_rounds` the step trains on what there is.  Without dynamic sampling: one round, all is kept.
+    Groups without contrast are dropped and replaced from fresh prompts; those beyond P wait for the next step, at most
+    P, or some would wait longer.  After `max_rounds` it trains on what there is.  Without dynamic sampling all is kept.
     """
     config, surplus, ledger = run.config, run.state.surplus, Ledger()
     want = config.prompts_per_step
     for _ in range(config.max_rounds if config.dynamic_sampling else 1):
-        if len(surplus) >= want:
+        if not (count := prompts_to_draw(want - len(surplus), run.state.draws, len(ledger.groups), config)):
             break
-        problems, prompts = draw_prompts(run, want)
+        problems, prompts = draw_prompts(run, count)
         groups = run.write(problems, prompts, config.answers_per_prompt, config.temperature, run.generator, ledger)
         for problem, group in zip(problems, groups, strict=True):
             known = verified(group)  # an answer that could not be judged is neither paid nor punished
             for sample in known if config.binary_reward else []:
                 sample.reward = float(sample.reward >= 1)
-            contrast = has_contrast(torch.tensor([[s.reward for s in known] or [0.0]])).item()
-            ledger.add(problem.tier, group, kept := len(known) > 1 and (contrast or not config.dynamic_sampling))
+            fit = not config.dynamic_sampling or has_contrast(torch.tensor([[s.reward for s in known] or [0.0]])).item()
+            ledger.add(problem.tier, group, kept := fit and len(known) > 1 and len(surplus) < 2 * want)
             if kept:
                 surplus.append(known)
+        run.state.draws = [*run.state.draws, (count, ledger.kept(count))][-RECENT:]
     return [surplus.popleft() for _ in range(min(want, len(surplus)))], ledger
 
 
@@ -533,7 +532,7 @@ def update(run: Run, samples: list[Sample]) -> dict[str, float]:
         advantages = torch.tensor([[s.advantage] for s in part]).to(logp)  # (B, 1)
         weights = token_weights(batch.mask, num_tokens, len(samples), config.loss_level).to(logp)
         ref_logp = pad_sequence([s.ref_logp for s in part], batch_first=True).to(logp) if config.kl_coef > 0 else None
-        loss, stats = penalized_loss(logp, old_logp, ref_logp, advantages, weights, num_tokens, config)
+        loss, stats = run.loss(logp, old_logp, ref_logp, advantages, weights, num_tokens, config)
         loss.backward()
         for key, value in {**stats, "loss": loss.detach()}.items():
             sums[key] += value.item()
@@ -689,6 +688,7 @@ class Run:
     write = write_answers  # rollout and reward
     advantages = add_advantages
     logprobs = add_logprobs
+    loss = staticmethod(penalized_loss)
     update = update  # loss and step, of one mini-batch
     reset_if_due = reset_if_due
     validate = validate

@@ -7,14 +7,16 @@ does not know this file, `prorl_scale` runs both.
     advantage over the batch          --advantage batch                       ProRLv2 (REINFORCE++-baseline)
     bonus for short answers           --length-bonus 0.1, in cycles           ProRLv2
     penalty for overlong answers      --overlong-buffer 256                   DAPO
-    correction of the sampler         --mismatch tis | icepop (prorl_scale)   ProRLv2, BroRL
+    correction of the sampler         --mismatch tis | icepop | geometric     ProRLv2, BroRL; prorl_scale alone has it
+    KL of updates 2 to 4              --kl-weighted                           DeepSeek-V3.2
     reset on a KL or entropy drift    --reset-kl-above, --reset-entropy-below ProRLv2 ("KL spike"); entropy: ours
     reset to the best validation      --reset-to best                         ours
     warm-up of the learning rate      --learning-rate-warm-up 10              common practice
 
     python prorl_v2.py --advantage batch --length-bonus 0.1 --eps-high 0.28 --kl-kind k2      as prorl_mini.py otherwise
 
-ProRLv2 is NVIDIA's post of August 2025, BroRL arXiv 2510.01180, DAPO arXiv 2503.14476.  Shapes as in `prorl_mini.py`.
+ProRLv2 is NVIDIA's post of August 2025, BroRL arXiv 2510.01180, DAPO arXiv 2503.14476, DeepSeek-V3.2 arXiv 2512.02556.
+Shapes as in `prorl_mini.py`.
 """
 
 import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
@@ -32,7 +34,7 @@ import prorl_mini
 from prorl_lab import cli
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import best_step
-from prorl_mini import Sample, group_advantages
+from prorl_mini import Sample, group_advantages, kl_estimate
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Config(prorl_mini.Config):
     length_bonus: float = 0.0  # weight of ProRLv2's bonus for short answers; 0: none
     length_bonus_on: int = 100  # steps of each cycle with that bonus,
     length_bonus_off: int = 0  # and without
+    kl_weighted: bool = False  # weigh the KL by policy over old policy: the right one after the first update as well
     learning_rate_warm_up: int = 0  # steps over which it rises from 0; constant afterwards
     reset_kl_above: float = 0.0  # 0: never for that; as the next, of the median of the last steps
     reset_entropy_below: float = 0.0  # 0: never for that
@@ -58,6 +61,8 @@ class Config(prorl_mini.Config):
             raise UserError("--reset-to best needs validation, which --eval-every 0 turns off: set --eval-every")
         if self.reset_kl_above and not self.kl_coef:
             raise UserError("--reset-kl-above watches the KL, which --kl-coef 0 does not measure: set --kl-coef")
+        if self.kl_weighted and self.kl_kind == "k2":
+            raise UserError("--kl-weighted makes k1 and k3 exact; k2 has another mean than the KL: give --kl-kind k3")
         if self.overlong_buffer >= self.max_new_tokens:
             raise UserError(
                 f"--overlong-buffer {self.overlong_buffer} must be less than --max-new-tokens {self.max_new_tokens}"
@@ -142,8 +147,12 @@ def mismatch_weights(old_logp: Tensor, sampler_logp: Tensor, kind: str, low: flo
     """Correct for a sampler that computes other log-probs than the trainer: (B, T), (B, T) -> (B, T), no gradient.
 
     The tokens were drawn from the sampler's distribution, the loss is about the trainer's; w = exp(old - sampler) is
-    what lies between.  "tis", truncated importance sampling: min(w, high).  "icepop", as in ProRLv2: w where
-    low <= w <= high, else 0, so that a token on which the two disagree grossly teaches nothing.
+    what lies between.
+        tis         min(w, high), truncated importance sampling: every token teaches, none by more than `high`
+        icepop      w where low <= w <= high, else 0 (ProRLv2): a token on which they disagree grossly teaches nothing
+        geometric   w in a row whose geometric mean lies within low and high, else 0 throughout: the whole answer is
+                    as if from another model, though no token alone shows it (0.99 to 1.01 in molt, by v2's author)
+    For "geometric" a row is one whole answer, without padding; for the others a row may be anything.
 
     They multiply the advantages: as w >= 0, min(r w A, clip(r) w A) is w times what `policy_loss` takes the minimum of.
     The KL keeps its own weights, since it is about the policy, whoever sampled.
@@ -151,13 +160,41 @@ def mismatch_weights(old_logp: Tensor, sampler_logp: Tensor, kind: str, low: flo
     >>> old, sampler = torch.tensor([0.5, 0.9, 0.1]).log(), torch.tensor([0.5, 0.1, 0.9]).log()
     >>> mismatch_weights(old, sampler, "tis", 0.5, 5.0), mismatch_weights(old, sampler, "icepop", 0.5, 5.0)
     (tensor([1.0000, 5.0000, 0.1111]), tensor([1., 0., 0.]))
+    >>> mismatch_weights(old, sampler, "geometric", 0.99, 1.01)
+    tensor([1.0000, 9.0000, 0.1111])
     """
-    weights = (old_logp - sampler_logp).detach().clamp(-20, 20).exp()
+    log_weights = (old_logp - sampler_logp).detach().clamp(-20, 20)
+    weights = log_weights.exp()
     if kind == "tis":
         return weights.clamp(max=high)
-    if kind == "icepop":
-        return torch.where((weights >= low) & (weights <= high), weights, torch.zeros_like(weights))
-    raise ValueError(f"mismatch correction is tis or icepop, not {kind!r}")
+    if kind not in ("icepop", "geometric"):
+        raise ValueError(f"mismatch correction is tis, icepop or geometric, not {kind!r}")
+    judged = weights if kind == "icepop" else log_weights.mean(-1, keepdim=True).exp()
+    return torch.where((judged >= low) & (judged <= high), weights, torch.zeros_like(weights))
+
+
+def weighted_kl(logp: Tensor, old_logp: Tensor, ref_logp: Tensor, kind: str) -> Tensor:
+    """Per-token estimate of KL(policy || reference) from tokens that the OLD policy wrote: (B, T) each -> (B, T).
+
+    ratio * kl_estimate, with the gradient of the ratio: E_old[ratio * k] is E_policy[k] with all its dependence on the
+    policy.  So the value is right where that of k is, k1 and k3, and the gradient is that of the KL itself; plain k3
+    has another gradient, and after the first update another value.  (DeepSeek-V3.2, arXiv 2512.02556, section 3.1.)
+    """
+    return (logp - old_logp).clamp(-20, 20).exp() * kl_estimate(logp, ref_logp, kind)
+
+
+def penalized_loss(
+    logp: Tensor, old_logp: Tensor, ref_logp: Tensor | None, advantages: Tensor,
+    weights: Tensor, num_tokens: int, config: Config,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """`prorl_mini.penalized_loss`; with `kl_weighted` its KL is `weighted_kl`."""
+    if ref_logp is None or not config.kl_weighted:
+        return prorl_mini.penalized_loss(logp, old_logp, ref_logp, advantages, weights, num_tokens, config)
+    loss, sums = prorl_mini.penalized_loss(logp, old_logp, None, advantages, weights, num_tokens, config)
+    inside = (torch.where(weights > 0, x, torch.zeros_like(x)) for x in (logp, old_logp, ref_logp))
+    kl = weighted_kl(*inside, config.kl_kind)
+    sums["kl"] = kl.detach().sum() / max(1, num_tokens)
+    return loss + config.kl_coef * ((kl * weights).sum() / max(1, num_tokens)), sums
 
 
 # ============================================================================ 7. step
@@ -233,6 +270,7 @@ class Run(prorl_mini.Run):
     state: State = field(default_factory=State)
 
     advantages = add_advantages
+    loss = staticmethod(penalized_loss)
     update = update
     reset_if_due = reset_if_due
     validate = validate

@@ -6,12 +6,14 @@ whatever the policy can do.  So `reward_unfiltered` and `solved` are over all an
 """
 
 import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 PARTS = ("generate", "reward", "logprobs", "update")
+RECENT = 10  # rounds that say what share of the groups is kept
 
 
 class Ledger:
@@ -31,6 +33,10 @@ class Ledger:
     def add(self, tier: str, group: list[Any], kept: bool) -> None:
         """Count one group of samples."""
         self.groups.append((tier, group, kept))
+
+    def kept(self, count: int) -> int:
+        """How many of the last `count` groups were kept."""
+        return sum(kept for _, _, kept in self.groups[-count:])
 
     @property
     def samples(self) -> list[Any]:
@@ -71,6 +77,34 @@ class Ledger:
             "tokens": sum(map(count_tokens, groups)),
             "tokens_wasted": sum(count_tokens(group) for _, group, kept in rows if not kept),
         }
+
+
+def prompts_to_draw(missing: int, rounds: list[tuple[int, int]], drawn: int, config: Any) -> int:
+    """How many prompts a step's next round draws; 0: the step is full, or has drawn all that it may.
+
+    missing: groups that the step still wants.  rounds: (prompts drawn, groups kept) of the last rounds, of whatever
+    step.  drawn: prompts of this step so far.
+
+    A round takes as long as its longest answer, and nearly as long for many prompts as for few.  So it draws what is
+    missing over the share that was kept of late, and a tenth more, lest chance make another round necessary.  A step
+    that lacks a few groups asks for an eighth of P: what is too much waits for the next step.  One more group, kept,
+    stands for the time before the first round and against a division by zero.  `--draw rounds`: P prompts in each
+    round, as in the code base of the paper.
+
+    >>> from types import SimpleNamespace
+    >>> config = SimpleNamespace(draw="adaptive", dynamic_sampling=True, prompts_per_step=32, max_rounds=4)
+    >>> prompts_to_draw(32, [], 0, config), prompts_to_draw(32, [(39, 19), (40, 20)], 0, config)
+    (36, 71)
+    >>> prompts_to_draw(1, [(39, 19), (40, 20)], 71, config), prompts_to_draw(32, [(99, 0)], 40, config)
+    (9, 88)
+    """
+    if missing <= 0:
+        return 0
+    if config.draw == "rounds" or not config.dynamic_sampling:
+        return config.prompts_per_step
+    prompts, kept = map(sum, zip((1, 1), *rounds, strict=True))
+    wanted = max(missing, config.prompts_per_step / 8)
+    return min(math.ceil(1.1 * wanted * prompts / kept), config.max_rounds * config.prompts_per_step - drawn)
 
 
 def verified(samples: list[Any]) -> list[Any]:

@@ -201,8 +201,46 @@ def _some(names: Collection[str]) -> str:
 
 
 def logits(model: Any, hidden: Tensor) -> Tensor:
-    """The model's logits for chosen hidden states: (..., D) -> (..., V)."""
-    return after_head(model.config)(model.get_output_embeddings()(hidden))
+    """The model's logits for chosen hidden states: (..., D) -> (..., V).  In bfloat16 runs they are float32."""
+    head = model.get_output_embeddings()
+    if torch.is_autocast_enabled(hidden.device.type):
+        made = AccurateHead.apply(hidden.bfloat16(), head.weight.bfloat16())
+        made = made if getattr(head, "bias", None) is None else made + head.bias
+    else:
+        made = head(hidden)
+    return after_head(model.config)(made)
+
+
+def accurate_product(left: Tensor, right: Tensor) -> Tensor:
+    """A matrix product that is not rounded to bfloat16: (N, D), (D, V) -> (N, V), float32 from bfloat16 factors.
+
+    bfloat16 has 8 bits: a logit of 20 is rounded by up to 0.06 nats, which is a good part of what sampler and trainer
+    disagree about (results/2026-11-28-precision).  vLLM does the same, see `rollout.Engine`.
+    """
+    if left.dtype not in (torch.bfloat16, torch.float16):
+        return left @ right
+    if left.is_cuda:  # torch 2.13 has this for CUDA alone; not yet run
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
+
+
+class AccurateHead(torch.autograd.Function):
+    """hidden (..., D), weight (V, D), both bfloat16 -> logits (..., V), float32.
+
+    `torch.mm` with `out_dtype` has no derivative in torch 2.13.  This one is that of a product in bfloat16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden, weight)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return accurate_product(hidden.flatten(0, -2), weight.T).unflatten(0, hidden.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, d_logits: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, weight = ctx.saved_tensors
+        d_logits = d_logits.to(weight.dtype).flatten(0, -2)
+        return (d_logits @ weight).view_as(hidden), d_logits.T @ hidden.flatten(0, -2)
 
 
 def after_head(config: Any) -> Callable[[Tensor], Tensor]:

@@ -97,6 +97,9 @@ class Common:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"  # of the computation; weights stay float32
     threads: int | None = None  # of torch, on a CPU; None or 0: see `default_threads`
+    rollout_batch: int | None = None  # answers written side by side; on a GPU as many as its memory holds
+    microbatch_tokens: int | None = None  # of one backward pass, padding included
+    gradient_checkpointing: bool | None = None  # compute activations again in the backward pass instead of keeping them
     base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
     warm_up_steps: int = 450  # supervised steps of the laptop model; 0: random weights
     max_seconds: float | None = None  # end training early, after this many seconds of steps

@@ -20,7 +20,7 @@ class Config(prorl_v2.Config):
 
     POSITIVE: ClassVar[frozenset[str]] = prorl_v2.Config.POSITIVE | {
         *("gpus", "mismatch_high", "canary_tolerance", "keep_checkpoints", "timeout_minutes", "gpu_memory"),
-        *("verifier_workers", "expect_kept", "expect_length"),
+        *("verifier_workers", "expect_kept", "expect_length", "eval_top_p"),
     }
     RESUMABLE: ClassVar[frozenset[str]] = prorl_v2.Config.RESUMABLE | {
         *("verifier_workers", "gpu_memory", "timeout_minutes", "keep_checkpoints", "async_save"),
@@ -36,9 +36,12 @@ class Config(prorl_v2.Config):
     expect_length: float = 0.5  # mean tokens of an answer, as a share of max_new_tokens (ProRL, Fig. 2: 0.4 to 0.7)
     recipe: str | None = None  # a name from prorl_scale/recipes.py; its stages then change settings on the way
     domains: dict[str, float] | None = None  # share of each domain in the training prompts; None: the task's own
-    mismatch: Literal["off", "tis", "icepop"] = "off"  # correct for a sampler whose log-probs differ
-    mismatch_low: float = 0.5  # bounds of exp(trainer's log-prob - sampler's); tis uses the upper one alone
-    mismatch_high: float = 5.0
+    mismatch: Literal["off", "tis", "icepop", "geometric"] = "off"  # correct for a sampler whose log-probs differ
+    # Bounds of exp(trainer's log-prob - sampler's): 0.5 and 5; tis uses the upper one alone.  For geometric, of its
+    # geometric mean over an answer: 0.99 and 1.01.
+    mismatch_low: float | None = None
+    mismatch_high: float | None = None
+    eval_top_p: float = 1.0  # of validation and boundary; training samples from the whole distribution
     # mean |log-prob difference| of sampler and trainer; None: 1e-4 in float32, measured at the start in bfloat16
     canary_tolerance: float | None = None
     keep_checkpoints: int = 2  # the last so many, and the one with the best validation
@@ -62,11 +65,14 @@ class Config(prorl_v2.Config):
     def check(self) -> None:
         """Raise UserError for settings that can't work, with what to do instead."""
         super().check()
-        if not self.mismatch_low < self.mismatch_high:
+        low, high = self.mismatch_bounds
+        if not low < high:
             raise UserError(
-                f"--mismatch-low {self.mismatch_low} and --mismatch-high {self.mismatch_high} leave no ratio between "
+                f"--mismatch-low {low} and --mismatch-high {high} leave no ratio between "
                 "them: give a lower low bound, or a higher high one"
             )
+        if self.eval_top_p > 1:
+            raise UserError(f"--eval-top-p {self.eval_top_p} is a share of the probability: give at most 1")
         for name in ("expect_kept", "expect_length"):
             if getattr(self, name) > 1:
                 raise UserError(f"{settings.flag(name)} {getattr(self, name)} is a share: give at most 1")
@@ -76,6 +82,13 @@ class Config(prorl_v2.Config):
             raise UserError(f"--gpu-memory {self.gpu_memory} is a share of a GPU's memory: give at most 1")
         for name in set(self.health_stops) - set(health.RULES):
             raise UserError(f"--health-stops knows {', '.join(health.RULES)}, not {name!r}")
+
+    @property
+    def mismatch_bounds(self) -> tuple[float, float]:
+        """Lowest and highest weight that `mismatch` leaves as it is: those given, or its own."""
+        low, high = (0.99, 1.01) if self.mismatch == "geometric" else (0.5, 5.0)
+        given = self.mismatch_low, self.mismatch_high
+        return low if given[0] is None else given[0], high if given[1] is None else given[1]
 
 
 def parse(config_class: type, args: list[str] | None) -> Any:

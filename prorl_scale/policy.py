@@ -179,7 +179,7 @@ class ChunkedLogprobs(torch.autograd.Function):
 
 
 def _head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    logits = hidden @ weight.T
+    logits = models.accurate_product(hidden, weight.T)
     return logits if bias is None else logits + bias
 
 

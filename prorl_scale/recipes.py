@@ -7,7 +7,7 @@ A stage inherits everything from the one before it.  It ends at a step, at a res
 `prorl_scale.config.Config`.  Where a paper does not state a value, `choices` says that it is ours, and why.
 
 P1 is ProRL (arXiv 2505.24864), TR its technical report (arXiv 2507.12507), N2 the ProRLv2 post of August 2025, BR BroRL
-(arXiv 2510.01180).
+(arXiv 2510.01180), JR JustRL (arXiv 2512.16649) with its published script.
 """
 
 import math
@@ -129,6 +129,7 @@ PAPER = {
     "eval_prompts": 64,
     "eval_answers": 16,
     "eval_temperature": 0.6,
+    "eval_top_p": 0.95,
     "reset_every": 0,
     "reset_steps": PUBLISHED_RESETS,
     "reset_min_spacing": 100,
@@ -158,6 +159,7 @@ PAPER_CHOICES = {
     "grad_clip": "not stated; the code base's default",
     "eval_sets": "P1 blends parts of AIME24, Codeforces, GPQA, IFEval and graph_color; here held-out rows",
     "eval_prompts": "not stated",
+    "eval_top_p": "0.95 is what P1 evaluates with; that validation on the way did too is not said",
     "eval_every": "the first points of Fig. 1 are 10 steps apart",
     "reset_steps": "read off the dashed lines of Fig. 2 (within a step); the text has no numbers",
     "reset_min_spacing": "not stated; the shortest published spacing is 138",
@@ -217,6 +219,8 @@ V2 = Recipe(
     about="ProRLv2: REINFORCE++-baseline advantage, clip 0.2/0.28, k2, ICE-POP, cosine length bonus in cycles.",
     settings={
         **PAPER,
+        "prompts_per_step": 512,
+        "updates_per_step": 8,
         "domains": FIVE_DOMAINS,
         "steps": 3000,
         "eps_high": 0.28,
@@ -235,20 +239,24 @@ V2 = Recipe(
         "reset_kl_above": 0.1,
         "reset_min_spacing": 200,
         "reset_keeps_optimizer": True,
+        "reset_to": "policy",
     },
     choices={
         **{key: why for key, why in PAPER_CHOICES.items() if key not in ("kl_kind", "reset_steps", "zero_truncated")},
-        "eps_high": "0.28 in N2; scripts of others that carry its name have 0.27",
+        "eps_high": "0.28 in N2; 0.27 in three code bases that carry the recipe (OpenRLHF, NeMo RL, molt)",
         "steps": "3000 in total; whether the first 2000 are v1's is not said: here they are not",
         "length_bonus": "its weight and both ends of the cosine are not stated",
         "reset_every": "every 200 to 500 steps, or on a KL spike or stalled validation",
         "reset_kl_above": "ours",
-        "learning_rate": "v1's; N2 states none",
-        "prompts_per_step": "v1's; N2 states none",
+        "reset_to": "the policy in N2; the model card says the best checkpoint",
+        "learning_rate": "v1's; N2 states none, OpenRLHF's script has 1e-6",
+        "prompts_per_step": "512 x 16 is the ProRL side of BR's comparison and of OpenRLHF's script; N2 states none",
+        "updates_per_step": "8 keeps v1's mini-batches of 1,024 answers, as OpenRLHF's script does; N2 states none",
     },
 )
 
-BATCH_RATIO = (128 * 512) / (512 * 16)
+BRO_BATCH = 128 * 512
+BATCH_RATIO = BRO_BATCH / (V2.settings["prompts_per_step"] * V2.settings["answers_per_prompt"])
 BRO = Recipe(
     about="BroRL: 512 answers to each of 128 prompts on 64 H100, learning rate scaled by the root of the batch ratio.",
     settings={
@@ -257,18 +265,68 @@ BRO = Recipe(
         "prompts_per_step": 128,
         "answers_per_prompt": 512,
         "max_new_tokens": 16384,
-        "learning_rate": PAPER["learning_rate"] * math.sqrt(BATCH_RATIO),
+        "learning_rate": V2.settings["learning_rate"] * math.sqrt(BATCH_RATIO),
         "mismatch": "tis",
         "steps": 200,
         "length_bonus": 0.0,
     },
     choices={
-        **V2.choices,
+        **{key: why for key, why in V2.choices.items() if key != "prompts_per_step"},
+        "updates_per_step": "v2's: BR says that their number does not change, and names none",
         "model": "BR continues from the published ProRLv2 weights: give --model with them",
-        "learning_rate": "BR scales by sqrt(65536 / 8192) = 2.83 and does not state what it scales; here v1's 2e-6",
+        "learning_rate": "BR scales by sqrt(65536 / 8192) = 2.83 and does not say what: here v2's, of a batch of 8,192",
         "mismatch_high": "BR names truncated importance sampling and no bound",
         "length_bonus": "BR mentions none",
         "steps": "BR reports up to 191",
+    },
+)
+
+JUST = Recipe(
+    about="JustRL, the control: one stage of plain GRPO at 16k, without KL, resets or dynamic sampling, on 4 x 8 GPUs.",
+    settings={
+        "model": R1_DISTILL,
+        "gpus": 32,
+        "task": "data/dapo-math-17k.jsonl",
+        "steps": 4380,
+        "prompts_per_step": 256,
+        "answers_per_prompt": 8,
+        "updates_per_step": 4,
+        "learning_rate": 1e-6,
+        "learning_rate_warm_up": 10,
+        "weight_decay": 0.1,
+        "grad_clip": 1.0,
+        "temperature": 1.0,
+        "eps_low": 0.2,
+        "eps_high": 0.28,
+        "kl_coef": 0.0,
+        "loss_level": "token",
+        "advantage": "group",
+        "binary_reward": True,
+        "zero_truncated": True,
+        "dynamic_sampling": False,
+        "max_prompt_tokens": 1024,
+        "max_new_tokens": 15360,
+        "reset": False,
+        "reset_every": 0,
+        "eval_every": 50,
+        "eval_prompts": 64,
+        "eval_answers": 32,
+        "eval_temperature": 0.7,
+        "eval_top_p": 0.9,
+        "boundary_prompts": 0,
+        "save_every": 50,
+        **{key: PAPER[key] for key in ("microbatch_tokens", "rollout_batch", "gradient_checkpointing")},
+        **{key: value for key, value in PAPER.items() if key.startswith("health_") and key != "health_kl_max"},
+    },
+    choices={
+        "task": "JR trains on DAPO-Math-17k: a line of {question, answer} for each of its rows, made by hand",
+        "learning_rate_warm_up": "10 steps in the script; the paper says constant",
+        "loss_level": "the default of the script's code base",
+        "zero_truncated": "an answer that was cut has no box, which JR's verifier looks for; ours might find a number",
+        "binary_reward": "as in JR, whose verifier compares strings; ours is math-verify",
+        "eval_prompts": "held-out rows; JR validates on AIME 24, AIME 25 and AMC 23",
+        "save_every": "the script's; it also clips ratios of bad answers at 10 (dual clip), which is not here",
+        "health_*": "ours",
     },
 )
 
@@ -278,6 +336,7 @@ RECIPES = {
     "prorl-1.5b-auto": AUTO,
     "prorl-v2-1.5b": V2,
     "brorl-1.5b": BRO,
+    "justrl-1.5b": JUST,
 }
 
 

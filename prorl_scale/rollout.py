@@ -37,6 +37,8 @@ def import_vllm() -> Any:
 class Engine:
     """One vLLM engine per rank.  Ranks generate on their own; only the weights of a push come from all of them."""
 
+    top_p = 1.0  # less only while evaluating: training samples from the distribution that it scores
+
     def __init__(self, folder: str, config: Any, stop_ids: list[int], context: int):
         """Start on the weights in `folder`, for prompts and answers of at most `context` tokens together.
 
@@ -74,6 +76,8 @@ class Engine:
             max_model_len=context,
             logprobs_mode="processed_logprobs",  # after the temperature, as the trainer computes them
             generation_config="vllm",  # the model folder's own could cut the distribution's tail
+            # As the trainer's head, see `models.accurate_product`; read by vLLM 0.32's layers/logits_processor.py.
+            hf_overrides={"head_dtype": "float32"},
             **device,
         )
 
@@ -85,14 +89,14 @@ class Engine:
         source: torch.Generator | list[int],
         finished: Callable[[int, list[tuple[list[int], Tensor]]], None] = lambda place, group: None,
     ) -> list[list[tuple[list[int], Tensor]]]:
-        """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature).
+        """P prompts -> P groups of (ids with EOS, log-prob of each under the sampler at this temperature and `top_p`).
 
         source: a generator to go on with, or a seed for each prompt, whose answers then depend on no other prompt.
         finished: called with a prompt's place and its group as soon as that is whole, while others are being written.
         """
         how = functools.partial(
-            self.sampling, n=num_answers, temperature=temperature, max_tokens=self.config.max_new_tokens, logprobs=0,
-            stop_token_ids=self.stop_ids, detokenize=False,
+            self.sampling, n=num_answers, temperature=temperature, top_p=self.top_p, logprobs=0, detokenize=False,
+            max_tokens=self.config.max_new_tokens, stop_token_ids=self.stop_ids,
         )  # fmt: skip
         # On a CPU vLLM samples from torch's generator, and seeds of requests make it several times slower.  On a GPU it
         # has generators of its own, which only such seeds reach; answer i of a prompt gets the prompt's seed plus i.

@@ -36,7 +36,7 @@ from prorl_lab.tasks import responses
 from prorl_mini import (
     collect_groups,  # noqa: F401  called by train_step; named here so that anyone can see it is mini's, as those below
     mini_batches,
-    penalized_loss,
+    penalized_loss,  # noqa: F401
     policy_loss,  # noqa: F401
     reset_reference,  # noqa: F401
     should_reset,  # noqa: F401
@@ -86,6 +86,8 @@ def write_share(
     """
     if not prompts:
         return []
+    # Only an evaluation, which has seeds, may cut the tail: training scores the whole distribution.
+    run.engine.top_p = run.config.eval_top_p if isinstance(source, list) else 1.0
     written = run.engine.generate(
         prompts, num_answers, temperature, source, lambda place, group: finished(place, [ids for ids, _ in group])
     )
@@ -201,13 +203,20 @@ def sampler_gap(groups: list[list[Sample]]) -> float | None:
 
 
 def outside_bounds(groups: list[list[Sample]], config: Config) -> float | None:
-    """Share of the tokens trained on that the mismatch correction cut (tis) or dropped (icepop); None without it."""
+    """Share of the tokens trained on that the mismatch correction cut or dropped; None without it."""
     if config.mismatch == "off" or not groups:
         return None
     samples = [s for group in groups for s in group]
-    old, sampler = (torch.cat([getattr(s, name) for s in samples]) for name in ("old_logp", "sampler_logp"))
-    weights = mismatch_weights(old, sampler, config.mismatch, config.mismatch_low, config.mismatch_high)
-    return ((weights == 0) | (weights >= config.mismatch_high)).float().mean().item()
+    weights = sampler_weights([s.old_logp for s in samples], [s.sampler_logp for s in samples], config)
+    cut = weights >= config.mismatch_bounds[1] if config.mismatch == "tis" else weights == 0
+    return cut.float().mean().item()
+
+
+def sampler_weights(old: list[Tensor], sampler: list[Tensor], config: Config) -> Tensor:
+    """`mismatch_weights` of answers, each a row of its own, end to end -> (N,)."""
+    bounds = config.mismatch_bounds
+    rows = (mismatch_weights(*pair, config.mismatch, *bounds) for pair in zip(old, sampler, strict=True))
+    return torch.cat([torch.zeros(0), *rows])
 
 
 # ============================================================================ 6. loss
@@ -218,7 +227,7 @@ def micro_loss(
 ) -> tuple[Tensor, dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
     """One micro-batch of this rank -> its part of the loss, detached sums, and (log-probs, entropies) of each sample.
 
-    num_tokens, num_answers: of the whole mini-batch over all ranks.  `penalized_loss` sees a batch of one packed row.
+    num_tokens, num_answers: of the whole mini-batch over all ranks.  `run.loss` sees a batch of one packed row.
     """
     config, device = run.config, run.policy.device
     packed = batch.pack(samples, device)
@@ -232,10 +241,8 @@ def micro_loss(
 
     old_logp, advantages = row(torch.cat([torch.zeros(0), *old])), row(batch.column(samples, "advantage"))
     if config.mismatch != "off":
-        bounds = config.mismatch_low, config.mismatch_high
-        sampler = row(batch.column(samples, "sampler_logp"))
-        advantages = advantages * mismatch_weights(old_logp, sampler, config.mismatch, *bounds)
-    loss, sums = penalized_loss(
+        advantages = advantages * row(sampler_weights(old, [s.sampler_logp for s in samples], config))
+    loss, sums = run.loss(
         logp[None],
         old_logp,
         row(batch.column(samples, "ref_logp")) if config.kl_coef > 0 else None,

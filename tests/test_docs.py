@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,19 @@ def test_metrics_named_in_the_readme_are_written():
     written = set(next(row for row in rows if "event" not in row)) | set(Ledger().metrics([]))
     assert named - {"seconds_"} <= written
     assert written - named - {"step", "loss"} == {key for key in written if key.startswith("seconds_")}
+
+
+def test_levels_named_in_the_readme_are_those_of_the_recorded_runs():
+    """Clip shares over three seeds, and where the entropy of the long run ends."""
+
+    def column(run, key):
+        rows = map(json.loads, (LAPTOP / run / "metrics.jsonl").read_text().splitlines())
+        return [row[key] for row in rows if "event" not in row]
+
+    for run in ("prorl-0", "prorl-1", "prorl-2"):
+        assert f"{100 * statistics.mean(column(run, 'clip_high')):.2f} % and 1 to 2 % in the recorded runs" in README
+        assert 0.01 <= statistics.mean(column(run, "clip_low")) <= 0.02
+    assert f"down to {column('mini-long', 'entropy')[-1]:.2f} as the task is solved" in README
 
 
 def test_the_nine_stages_stand_in_order():

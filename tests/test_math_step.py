@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import prorl_mini as mini
+from prorl_lab import models
 from tests.exact import (
     EOS,
     PAIRS,
@@ -295,3 +297,48 @@ def test_update_that_is_not_finite_is_skipped():
     moved, stats = step_of(policy, samples, settings_for(microbatch_tokens=12))
     assert stats["skipped"] == 1
     assert moved.eq(0).all()
+
+
+# ------------------------------------------------------------------ bfloat16
+
+
+def halves(*shape, seed=0):
+    return (4 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))).bfloat16()
+
+
+def test_the_head_of_a_bfloat16_run_does_not_round_its_logits():
+    """Products of bfloat16 are exact in float32; rounded to 8 bits, logits of this size are off by up to half a nat."""
+    hidden, weight = halves(5, 16), halves(50, 16, seed=1)
+    exact = hidden.double() @ weight.double().T
+    logits = models.accurate_product(hidden, weight.T)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.double(), exact, rtol=1e-6, atol=1e-4)
+    assert (hidden @ weight.T - exact).abs().max() > 0.1
+    wide = hidden.double()
+    assert torch.equal(models.accurate_product(wide, weight.double().T), exact)  # other dtypes keep theirs
+
+
+def test_gradient_of_the_accurate_head_is_that_of_the_plain_one():
+    """To the precision of bfloat16, in which both are computed; also through rows of rows."""
+    upstream = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(2))
+    found = []
+    for product in (models.AccurateHead.apply, lambda h, w: h.float() @ w.float().T):
+        hidden, weight = halves(2, 3, 16).requires_grad_(), halves(50, 16, seed=1).requires_grad_()
+        made = product(hidden, weight)
+        found.append((made, *torch.autograd.grad(made, (hidden, weight), upstream)))
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=0.2)
+
+
+def test_a_bfloat16_run_scores_with_float32_logits():
+    """In autocast, where the head module itself would answer in bfloat16; with a bias, too."""
+    policy = tiny_policy().float()
+    policy.lm_head.bias = torch.nn.Parameter(torch.full((11,), 0.123456))
+    hidden = torch.randn(3, policy.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), models.autocast(SimpleNamespace(dtype="bfloat16", device="cpu")):
+        rounded, logits = policy.lm_head(hidden), models.logits(policy, hidden)
+    assert rounded.dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
+    weight = policy.lm_head.weight.bfloat16().double()
+    torch.testing.assert_close(logits.double(), hidden.bfloat16().double() @ weight.T + 0.123456, rtol=1e-5, atol=1e-5)

@@ -152,7 +152,7 @@ def test_old_logprobs_are_those_of_the_tempered_policy(make_run):
 
 def test_refill_drops_groups_without_contrast_and_keeps_the_surplus(make_run):
     """Two of three problems have no contrast: rounds go on until 4 groups are full, the rest waits its turn."""
-    run = make_run(ToyTask(contrast=lambda number: number % 3 == 0), answers_per_prompt=32, max_rounds=10)
+    run = make_run(ToyTask(contrast=lambda number: number % 3 == 0), answers_per_prompt=64, max_rounds=10)
     groups, ledger = mini.collect_groups(run)
     metrics = ledger.metrics(groups)
     row = metrics["ledger"]["toy"]
@@ -165,7 +165,7 @@ def test_refill_drops_groups_without_contrast_and_keeps_the_surplus(make_run):
 
 
 def test_surplus_is_used_before_anything_is_generated_and_keeps_its_old_logprobs(make_run):
-    run = make_run(prompts_per_step=2)
+    run = make_run(prompts_per_step=2, draw="rounds")  # so that nothing waits yet
     first, _ = mini.collect_groups(run)
     run.state.surplus.extend([first[0], first[1]])
     mini.add_logprobs(run, [])

@@ -24,6 +24,7 @@ PAPER = {
     "updates_per_step": 4,  # mini-batches of 64 prompts
     "dynamic_sampling": True,
     "eval_temperature": 0.6,
+    "eval_top_p": 0.95,
     "reset_keeps_optimizer": False,
     "zero_truncated": None,  # by run
     "answers_per_prompt": None,
@@ -99,7 +100,27 @@ def test_v2_and_brorl_against_their_papers():
     assert 200 <= v2.reset_every <= 500
     assert v2.steps == 3000
     assert (bro.answers_per_prompt, bro.prompts_per_step, bro.max_new_tokens) == (512, 128, 16384)
-    assert bro.learning_rate == pytest.approx(2e-6 * 2.83, rel=1e-3)
+    # BR's comparison: 512 x 16 on the ProRL side, whose learning rate is scaled by the root of 65,536 / 8,192
+    assert (v2.prompts_per_step, v2.answers_per_prompt) == (512, 16)
+    assert bro.learning_rate == pytest.approx(v2.learning_rate * math.sqrt(65536 / 8192))
+    assert bro.updates_per_step == v2.updates_per_step
+    assert "prompts_per_step" not in recipes.BRO.choices  # BR states it
+    assert {"eps_high", "updates_per_step", "reset_to", "eval_top_p"} <= set(recipes.V2.choices)
+
+
+def test_justrl_against_its_script():
+    """arXiv 2512.16649 and train/examples/justrl/run_scaling_ssh_distill.sh of thunlp/JustRL at 66b1f9c."""
+    just = start("justrl-1.5b")
+    script = {
+        "prompts_per_step": 256, "answers_per_prompt": 8, "updates_per_step": 256 // 64, "learning_rate": 1e-6,
+        "learning_rate_warm_up": 10, "weight_decay": 0.1, "grad_clip": 1.0, "temperature": 1.0, "eps_low": 0.2,
+        "eps_high": 0.28, "kl_coef": 0.0, "max_prompt_tokens": 1024, "max_new_tokens": 15360, "eval_every": 50,
+        "save_every": 50, "eval_answers": 32, "eval_temperature": 0.7, "eval_top_p": 0.9, "steps": 4380,
+        "dynamic_sampling": False, "reset": False, "advantage": "group", "loss_level": "token",
+    }  # fmt: skip
+    assert {key: getattr(just, key) for key in script} == script
+    assert just.max_prompt_tokens + just.max_new_tokens == 16384
+    assert len(recipes.find("justrl-1.5b").stages) == 1
 
 
 @pytest.mark.parametrize("name", list(recipes.RECIPES))

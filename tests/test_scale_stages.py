@@ -81,7 +81,7 @@ def test_a_changed_recipe_is_not_resumed(staged):
         start.check_recipe(recipes.Recipe("two stages", {}, TWO.stages[:1]), staged.config, staged.folder)
 
 
-@pytest.mark.parametrize("kind", ["off", "tis", "icepop"])
+@pytest.mark.parametrize("kind", ["off", "tis", "icepop", "geometric"])
 def test_mismatch_correction_by_a_loop_over_tokens(run, kind):  # noqa: F811
     """First update, no penalty: the ratio is 1, so the loss is minus the mean of weight times advantage."""
     run.config.kl_coef, run.config.mismatch = 0.0, kind
@@ -90,13 +90,17 @@ def test_mismatch_correction_by_a_loop_over_tokens(run, kind):  # noqa: F811
     for sample, (logp, _) in zip(batch, policy.score_samples(run.policy, batch, 300, 1.2), strict=True):
         sample.old_logp = logp
         sample.sampler_logp = logp + torch.linspace(-1, 1, len(logp))
+    batch[0].sampler_logp = batch[0].old_logp + 0.5  # its geometric mean lies outside
     terms, outside = [], []
     for s in batch:
+        mean = math.exp((s.old_logp - s.sampler_logp).mean().item())
         for old, sampler in zip(s.old_logp.tolist(), s.sampler_logp.tolist(), strict=True):
             w = math.exp(old - sampler)
-            outside.append({"off": False, "tis": w > 1.4, "icepop": not 0.7 <= w <= 1.4}[kind])
-            w = {"off": 1.0, "tis": min(w, 1.4), "icepop": w if 0.7 <= w <= 1.4 else 0.0}[kind]
-            terms.append(-w * s.advantage)
+            within, whole = 0.7 <= w <= 1.4, 0.7 <= mean <= 1.4
+            outside.append({"off": False, "tis": w > 1.4, "icepop": not within, "geometric": not whole}[kind])
+            terms.append(
+                -s.advantage * {"off": 1.0, "tis": min(w, 1.4), "icepop": w * within, "geometric": w * whole}[kind]
+            )
     assert train.update(run, batch)["loss"] == pytest.approx(sum(terms) / len(terms), rel=1e-5)
     share = None if kind == "off" else pytest.approx(sum(outside) / len(outside))
     assert train.outside_bounds([batch[:2], batch[2:]], run.config) == share

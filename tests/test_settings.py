@@ -60,7 +60,7 @@ def test_a_negative_count(name):
         (dict(domains={"math": -1.0}), "--domains must not be negative"),
         (dict(loss_level="tokens"), "--loss-level is one of token, sample, not 'tokens'"),
         (dict(kl_kind="k4"), "--kl-kind is one of k1, k2, k3"),
-        (dict(mismatch="tiss"), "--mismatch is one of off, tis, icepop"),
+        (dict(mismatch="tiss"), "--mismatch is one of off, tis, icepop, geometric"),
         (dict(mismatch_low=2.0, mismatch_high=2.0), "leave no ratio between them"),
         (dict(gpu_memory=1.5), "--gpu-memory 1.5 is a share"),
         (dict(eps_low=1.0), "--eps-low 1.0"),

@@ -1,6 +1,5 @@
 """An answer that the machine was too busy to judge: left out of its group, logged, never paid and never punished."""
 
-from collections import deque
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -25,7 +24,7 @@ def collect(rewards: list[list[float | None]], **settings) -> tuple[list[list[Sa
     config = Config(prompts_per_step=len(rewards), answers_per_prompt=len(rewards[0]), max_rounds=1, **settings)
     groups = [[Sample([1], [2, 0], reward=reward) for reward in group] for group in rewards]
     task = SimpleNamespace(problem=lambda split, i, tier: SimpleNamespace(tier="t", prompt="p"))
-    state = SimpleNamespace(surplus=deque(), cursor=0)
+    state = prorl_mini.State()
     run = SimpleNamespace(config=config, state=state, task=task, generator=None, write=lambda *_: groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

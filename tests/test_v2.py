@@ -121,8 +121,70 @@ def test_weighting_the_advantages_weighs_the_surrogate_and_not_the_kl(kind):
     close(sums["kl"], kl / 3)
 
 
+def test_the_geometric_filter_drops_whole_answers():
+    """By hand: ratios 2 and 1/2 have the geometric mean 1, and stay; 1.1 throughout lies outside 0.99 to 1.01, though
+    each token alone is harmless; a long answer counts no more than a short one."""
+    sampler = float64([[0.2, 0.4], [0.5, 0.5], [0.5, 0.5]]).log()
+    old = float64([[0.4, 0.2], [0.55, 0.55], [0.502, 0.502]]).log()
+    close(v2.mismatch_weights(old, sampler, "geometric", 0.99, 1.01), [[2.0, 0.5], [0, 0], [1.004, 1.004]])
+    long = float64([1.004] * 1000).log()
+    assert v2.mismatch_weights(long, torch.zeros_like(long), "geometric", 0.99, 1.01).min() > 1  # not 1.004 ** 1000
+    assert v2.mismatch_weights(old, sampler, "geometric", 1.05, 1.2).count_nonzero() == 2
+
+
+@QUICK
+@given(st.sampled_from(["k1", "k3"]), st.integers(0, 10**6))
+def test_weighted_kl_off_policy_by_enumeration(kind, seed):
+    """Exact sum over a vocabulary from which the OLD policy draws: value and gradient are those of KL(policy || ref).
+
+    Plain k3, in the same sum, has neither; on-policy it has the value and another gradient.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    theta, ref = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    old = (theta + 0.5 * torch.randn(5, generator=generator, dtype=torch.float64)).log_softmax(-1)
+    theta, ref = theta.requires_grad_(), ref.log_softmax(-1)
+    logp = theta.log_softmax(-1)
+    truth = (logp.exp() * (logp - ref)).sum()
+
+    def drawn_from(writer, k):
+        value = (writer.exp() * k).sum()
+        return value, torch.autograd.grad(value, theta, retain_graph=True)[0]
+
+    gradient = torch.autograd.grad(truth, theta, retain_graph=True)[0]
+    for writer in (old, logp.detach()):
+        value, slope = drawn_from(writer, v2.weighted_kl(logp, writer, ref, kind))
+        close(value, truth)
+        close(slope, gradient)
+    value, slope = drawn_from(old, mini.kl_estimate(logp, ref, "k3"))
+    assert abs(value - truth) > 1e-4
+    assert (slope - gradient).abs().max() > 1e-4
+
+
+def test_weighted_kl_in_the_loss_by_a_loop_over_tokens():
+    """The KL's weights and its denominator are those of mini; garbage outside the mask has no gradient."""
+    rows = ([0.5, 0.2, 0.3], [0.4, 0.3, 0.3], [0.3, 0.3, 0.3])
+    logp, old, ref = (float64([[math.log(p) for p in row] + [math.inf]]) for row in rows)
+    logp = logp.requires_grad_()
+    weights = float64([[1.0, 2.0, 1.0, 0.0]])
+    config = v2.Config(kl_coef=0.5, kl_weighted=True)
+    loss, sums = v2.penalized_loss(logp, old, ref, float64([[0.0]]), weights, 3, config)
+    each = [p / q * (r / p - math.log(r / p) - 1) for p, q, r in zip(*rows, strict=True)]
+    close(loss, 0.5 * (each[0] + 2 * each[1] + each[2]) / 3)
+    close(sums["kl"], sum(each) / 3)
+    slope = torch.autograd.grad(loss, logp)[0]
+    close(slope[0, 3], 0.0)
+    assert torch.isfinite(slope).all()
+    config.kl_weighted = False
+    for ours, theirs in zip(
+        v2.penalized_loss(logp, old, ref, float64([[1.0]]), weights, 3, config),
+        mini.penalized_loss(logp, old, ref, float64([[1.0]]), weights, 3, config),
+        strict=True,
+    ):
+        assert ours == theirs
+
+
 def test_unknown_mismatch_kind_is_an_error():
-    with pytest.raises(ValueError, match="tis or icepop"):
+    with pytest.raises(ValueError, match="tis, icepop or geometric"):
         v2.mismatch_weights(torch.zeros(1), torch.zeros(1), "tiss", 0.5, 5.0)
 
 
@@ -247,6 +309,7 @@ def test_with_all_off_it_is_mini(make_run, tmp_path):  # noqa: F811
     [
         (dict(reset_to="best", eval_every=0), "--reset-to best needs validation"),
         (dict(reset_kl_above=0.1, kl_coef=0.0), "--kl-coef 0 does not measure"),
+        (dict(kl_weighted=True, kl_kind="k2"), "give --kl-kind k3"),
         (dict(overlong_buffer=22), "--overlong-buffer 22 must be less"),
         (dict(length_bonus_on=0), "--length-bonus-on is 0: give at least 1"),
         (dict(length_bonus=math.nan), "--length-bonus must be a finite number"),

@@ -39,7 +39,8 @@ def code_block(text: str, language: str, _attributes: str) -> str:
 
 def formula(text: str, options: dict) -> str:
     """A formula as MathML, which browsers draw by themselves."""
-    return convert(text, display="block" if options["display_mode"] else "inline")
+    mathml = convert(text, display="block" if options["display_mode"] else "inline")
+    return mathml.replace("<mi>log</mi>", '<mi>log</mi><mspace width="0.17em"/>')  # as TeX sets it
 
 
 def chapter(path: Path, slug, names: list[str]) -> str:

@@ -27,6 +27,15 @@ def events(run: str, name: str, folder: Path = LAPTOP) -> list[dict[str, Any]]:
     return [row for row in read_metrics(folder / run / "metrics.jsonl") if row.get("event") == name]
 
 
+def took(count: int) -> str:
+    """How long the first steps of the recorded default runs took, the fastest to the slowest: "1 to 5 minutes"."""
+    seconds = [
+        sum(row["seconds"] for row in steps(run)[:count]) for run in ("fresh-clone", "prorl-0", "prorl-1", "prorl-2")
+    ]
+    unit, name = (60, "minutes") if min(seconds) > 30 else (1, "seconds")
+    return f"{min(seconds) / unit:.0f} to {max(seconds) / unit:.0f} {name}"
+
+
 def summary(run: str, folder: Path = LAPTOP) -> dict[str, Any]:
     """What the run's summary.json holds."""
     return read_json(folder / run / "summary.json")
