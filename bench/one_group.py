@@ -81,7 +81,10 @@ def main(args: Args) -> None:
         runs.append(WatchedRun(*parts))
         return runs[0]
 
-    config = mini.Config(seed=args.seed, steps=args.step, eval_every=0, boundary_prompts=0, out=str(args.run))
+    # The rule of drawing that the recorded group was written under.
+    config = mini.Config(
+        seed=args.seed, steps=args.step, draw="rounds", eval_every=0, boundary_prompts=0, out=str(args.run)
+    )
     mini.train(config, make)
     prompt = runs[0].tokenizer.decode(runs[0].group[0].prompt)
     args.out.mkdir(parents=True, exist_ok=True)

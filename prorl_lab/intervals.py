@@ -31,11 +31,17 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[n
     values = np.asarray(values, dtype=float)
     if not len(values) or np.any(~(values >= 0) | ~(values <= 1)):
         raise ValueError("an interval needs at least one prompt, and values between 0 and 1")
-    prompts, mean = len(values), values.mean(0)
+    return interval_of(values.mean(0), values.var(0), len(values), confidence)
+
+
+def interval_of(
+    mean: np.ndarray, scatter: np.ndarray, prompts: int, confidence: float = CONFIDENCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """`mean_interval` where the mean and the variance of the prompts' values are known, and no more."""
     if prompts == 1:
         return np.zeros_like(mean), np.ones_like(mean)
     widest = mean * (1 - mean)  # the largest variance of values in [0, 1] with this mean
-    variance = (((values - mean) ** 2).sum(0) + widest) / prompts
+    variance = scatter + widest / prompts
     tail = (1 - confidence) / 2
     correction = (norm.ppf(tail) / t.ppf(tail, prompts - 1)) ** 2
     # No scatter is possible at a mean of 0 or 1 (there the quotient is 0 / 0): the prompts themselves are the draws.

@@ -71,6 +71,7 @@ def read(
     Weights and Adam's moments are float32 whatever the computation uses: a learning rate of 2e-6 changes most weights
     by less than one step of bfloat16, and such an update is rounded away.
     """
+    _check_files(asked, Path(folder))
     try:
         tokenizer, config = open_folder(folder)
     except Exception as error:  # whatever foreign files make transformers and its helpers raise
@@ -119,6 +120,21 @@ def open_folder(folder: str) -> tuple[Any, Any]:
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, clean_up_tokenization_spaces=False)
     return tokenizer, AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def _check_files(asked: str, folder: Path) -> None:
+    """Refuse a folder of which transformers would read a part without a word."""
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{asked} holds an adapter (adapter_config.json), which would be left out: merge it into its model, and "
+            "give a folder with the merged weights"
+        )
+    whole, index = "model.safetensors", "model.safetensors.index.json"
+    if (folder / whole).exists() and (folder / index).exists():
+        raise UserError(
+            f"{asked} holds weights twice, in {whole} and in the shards of {index}, and only the first would be read: "
+            "take away what is old"
+        )
 
 
 def _make_writable(generation: Any) -> None:

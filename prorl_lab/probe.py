@@ -4,9 +4,11 @@ Every assumption here was broken by some architecture of transformers without a 
 of another model.  A new one is a generator of (difference, what was compared) in `ASSUMPTIONS`.
 """
 
+import contextlib
 import copy
 import hashlib
 import importlib.metadata
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -293,8 +295,9 @@ def prove(
                     "assumes that they are equal; choose another model, such as Qwen or Llama"
                 )
     if passed:
-        passed.parent.mkdir(parents=True, exist_ok=True)
-        passed.touch()
+        with contextlib.suppress(OSError):  # a full or read-only disk: it will be proved again
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.touch()
 
 
 def carries_a_state(config: PreTrainedConfig) -> bool:
@@ -315,8 +318,9 @@ def _key(config: PreTrainedConfig, checks: tuple[Check, ...]) -> str:
         Path(file).read_bytes()
         for file in sorted({__file__, prorl_mini.__file__, *(c.__code__.co_filename for c in checks)})
     ]
+    settings = json.loads(config.to_json_string(use_diff=False))
     parts = [
-        config.to_json_string(use_diff=False),
+        json.dumps({**settings, "_name_or_path": None}),  # a copy of what was proved is proved
         config._attn_implementation,
         *versions,
         *(c.__name__ for c in checks),

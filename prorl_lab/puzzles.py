@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 from prorl_lab.later import Later
 from prorl_lab.seeds import derived
 from prorl_lab.split import split_of
@@ -45,6 +45,10 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(numpys)
 
 
+class NoProblem(Exception):
+    """The generator made none from this seed: word_ladder finds no path, basic_arithmetic divides by zero."""
+
+
 class Puzzles:
     """The problems of one task, each a pure function of (seed, split, number).
 
@@ -68,7 +72,7 @@ class Puzzles:
             return reasoning_gym.create_dataset(self.task, seed=seed, size=size, **self.options)
 
     def draw(self, *names: object) -> dict[str, Any]:
-        """The entry that these names fix, of whatever split."""
+        """The entry that these names fix, of whatever split.  Raises NoProblem where they fix none."""
         seed = derived(self.task, self.seed, *names)
         size = REBUILT.get(self.task, SIZE)
         place = seed % size
@@ -79,22 +83,26 @@ class Puzzles:
             # survo reads the seed from the settings; word_ladder shrinks the data set where a pair has no path.
             self.dataset.seed = self.dataset.config.seed = own
             self.dataset.size = size
-            return self.dataset[place]
+            try:
+                return self.dataset[place]
+            except Exception as error:  # whatever a generator of the library trips over
+                raise NoProblem(f"{type(error).__name__}: {first_line(error)}") from error
 
     def train(self, number: int, fits: Callable[[dict], bool] = lambda entry: True) -> dict[str, Any]:
         """Training problem `number`: the first of its draws that is not held out, and fits.
 
         Raises UserError where there is none: the task has next to no questions.
         """
+        why = "it has too few different questions"
         for attempt in range(TRIES):
-            with contextlib.suppress(IndexError):  # word_ladder: no path between the words drawn
+            try:
                 entry = self.draw("train", number, attempt)
-                if fits(entry) and split_of(self.question(entry)) == "train":
-                    return entry
-        raise UserError(
-            f"{self.task!r} has nothing left to train on beside what is held out: it has too few different questions; "
-            "leave it out"
-        )
+            except NoProblem as miss:
+                why = str(miss)
+                continue
+            if fits(entry) and split_of(self.question(entry)) == "train":
+                return entry
+        raise UserError(f"{self.task!r} has nothing left to train on beside what is held out ({why}): leave it out")
 
     def held_out(self, split: str, number: int) -> dict[str, Any]:
         """Problem `number` of "validation" or "held-out", no question twice.
@@ -109,7 +117,7 @@ class Puzzles:
                 raise IndexError(f"{self.task} has {len(found)} different questions for {split}")
             searched += 1
             attempt = self._drawn[split] = self._drawn.get(split, -1) + 1
-            with contextlib.suppress(IndexError):
+            with contextlib.suppress(NoProblem):
                 entry = self.draw(split, attempt)
                 question = self.question(entry)
                 if question not in seen and split_of(question) == split:

@@ -22,7 +22,7 @@ SPLITS = ("train", "validation", "held-out")
 PARTS = 8  # of a file: one of them held out, one for validation
 FILE = "split.jsonl"  # in a run folder
 
-Row = dict[str, Any]  # question, answer, split, line
+Row = dict[str, Any]  # question, answer, split, whether the file said that split, line
 
 
 class BadRows:
@@ -66,6 +66,8 @@ def read(path: Path, bad: BadRows | None = None) -> list[Row]:
         raise UserError(f"can't read {path} ({first_line(error)}): give a text file of JSON lines") from error
     if again:
         print(f"{path}: {again} rows ask what an earlier one asks, and are left out", flush=True)
+    if not found:
+        raise UserError(f"{path} holds no problems: give a file with some")
     return list(found.values())
 
 
@@ -83,7 +85,7 @@ def _rows(lines: Iterable[str], bad: BadRows) -> Iterator[Row]:
             continue
         question, answer = rows.text_of(rows.question_of(value)), rows.answer_of(value["answer"])
         split = value.get("split") or split_of(question, PARTS)
-        yield {"question": question, "answer": answer, "split": split, "line": number}
+        yield {"question": question, "answer": answer, "split": split, "said": bool(value.get("split")), "line": number}
 
 
 def _fault(value: Any) -> tuple[str, str] | None:
@@ -107,7 +109,15 @@ def _fault(value: Any) -> tuple[str, str] | None:
 def by_split(found: list[Row]) -> dict[str, list[Row]]:
     """Rows by split.  Those held out stand in an order that their text fixes, so that the first few are a fair draw."""
     order = sorted(found, key=lambda row: split_order(row["question"]))
-    return {split: [row for row in order if row["split"] == split] for split in SPLITS}
+    if any(row["said"] for row in order):
+        return {split: [row for row in order if row["split"] == split] for split in SPLITS}
+    if len(order) < len(SPLITS):  # too few to divide
+        return {"train": order, "validation": [], "held-out": []}
+    divided = {split: [row for row in order if row["split"] == split] for split in SPLITS}
+    for split in SPLITS:  # of a handful chance may leave a split empty: then it gets one, which the texts fix as well
+        if not divided[split]:
+            divided[split].append(max(divided.values(), key=len).pop())
+    return divided
 
 
 def split_order(question: str) -> str:
@@ -118,5 +128,5 @@ def split_order(question: str) -> str:
 def as_lines(divided: dict[str, list[Row]]) -> str:
     """The text of `FILE`: every row with its split."""
     columns = ("question", "answer", "split")
-    some = [row for group in divided.values() for row in group]
+    some = [{**row, "split": split} for split, group in divided.items() for row in group]
     return "".join(json.dumps({name: row[name] for name in columns}, ensure_ascii=False) + "\n" for row in some)

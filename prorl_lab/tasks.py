@@ -142,14 +142,21 @@ def restore_task(task: Any, state: dict[str, Any]) -> None:
         task.load_state_dict(state)
 
 
-def held_out(task: Task, split: str, tier: str, count: int) -> list[Problem]:
-    """Up to `count` different problems of a tier, fewer where it has no more: none is counted twice.
+def available(task: Task, split: str, tier: str, count: int) -> list[Problem]:
+    """Up to `count` different problems of a tier, fewer or none where it has no more: none is counted twice.
 
-    split: "validation" or "held-out".  Raises UserError where there is none.
+    split: "validation" or "held-out".
     """
     found: list[Problem] = []
     with contextlib.suppress(IndexError):
-        found += (task.problem(split, number, tier) for number in range(count))
+        for number in range(count):
+            found.append(task.problem(split, number, tier))
+    return found
+
+
+def held_out(task: Task, split: str, tier: str, count: int) -> list[Problem]:
+    """`available`.  Raises UserError where there is none."""
+    found = available(task, split, tier, count)
     if not found:
         raise UserError(
             f"{tier!r} has too few different questions to hold one out for {PURPOSES[split]}: give more, leave it out, "
@@ -319,7 +326,8 @@ class GymTask:
 class JsonLinesTask:
     """A file of {"question": ..., "answer": ...} lines, checked with math-verify.
 
-    An eighth is held out and an eighth is for validation, by the text of the question alone (`prorl_lab.questions`).
+    An eighth is held out and an eighth is for validation, by the text of the question alone (`prorl_lab.questions`); of
+    one or two questions nothing is.
     """
 
     def __init__(
@@ -329,12 +337,6 @@ class JsonLinesTask:
         self.bad = questions.BadRows(path, skip_bad_rows)
         self.rows = questions.by_split(questions.read(path, self.bad))
         self.bad.say()
-        count = sum(map(len, self.rows.values()))
-        if count < 3:
-            raise UserError(
-                f"{path} holds {count} different questions: at least 3 are needed, to train on, to validate on and to "
-                "hold out"
-            )
         self.seed = seed
         self._begin()
 

@@ -56,6 +56,7 @@ class Folder(RunFolder):
             self.finish_saving()
         elif kind is not KeyboardInterrupt and (reason := self._outcome()):  # alone: the others may be gone
             self.say(f"the last checkpoint was not saved ({reason})")
+            self._drop_unfinished()
         self.file.close()
         if self.board:
             self.board.close()
@@ -102,9 +103,13 @@ class Folder(RunFolder):
         reasons = [reason for reason in distributed.exchange(self._outcome()) if reason]
         if reasons:
             self.last_save = None
-            if distributed.rank() == 0:  # no rank writes to it any more, and it may be what fills the disk
-                shutil.rmtree(self.unfinished, ignore_errors=True)
+            self._drop_unfinished()
             raise UserError(self._cannot_save(reasons[0]))
+
+    def _drop_unfinished(self) -> None:
+        """Take away what a failed save wrote: it may be what fills the disk."""
+        if distributed.rank() == 0:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def _outcome(self) -> str | None:
         """Wait for this rank's part of the save -> why it failed, if it did."""

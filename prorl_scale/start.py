@@ -185,10 +185,13 @@ MOST_ROUNDING = 0.15
 
 
 def canary_rows(config: Config, parts: Parts, folder: Folder) -> list[list[int]]:
-    """Two held-out prompts of each tier, as ids: the text that both engines score after each push."""
+    """Two held-out prompts of each tier, as ids: the text that both engines score after each push.
+
+    Of a task that holds none out, the first that it trains on.
+    """
     run = prorl_mini.Run(config, parts.model, None, None, parts.tokenizer, parts.task, None, folder)
-    problems = [parts.task.problem("held-out", i, tier) for tier in parts.task.tiers for i in range(2)]
-    return [prorl_mini.encode(run, problem) for problem in problems]
+    problems = [p for tier in parts.task.tiers for p in tasks.tasks.available(parts.task, "held-out", tier, 2)]
+    return [prorl_mini.encode(run, problem) for problem in problems or [parts.task.problem("train", 0)]]
 
 
 @torch.no_grad()

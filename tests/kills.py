@@ -1,11 +1,12 @@
 """Runs that are killed, stopped, or out of disk at moments drawn or enumerated: for tests/test_kills.py and results/.
 
-    python -m tests.kills random mini|scale OUT N SEED   N SIGKILLs, at moments drawn over all of a run's life
-    python -m tests.kills every mini|scale OUT [STEP]    a SIGKILL before and after every (STEP-th) operation on a file
-    python -m tests.kills full mini|scale OUT [STEP]     the disk is full from every (STEP-th) write on
-    python -m tests.kills term mini|scale OUT            SIGTERM during start-up, evaluation, saving, and at the end
+    python -m tests.kills random mini|scale OUT N SEED           N SIGKILLs, at moments drawn over all of a run's life
+    python -m tests.kills every mini|scale OUT [STEP [FIRST]]    a SIGKILL before and after every operation on a file
+    python -m tests.kills full mini|scale OUT [STEP [FIRST]]     the disk is full from every write on
+    python -m tests.kills term mini|scale OUT                    SIGTERM in start-up, evaluation, saving, at the end
 
 Each run is then gone on with, and must end like one in one go; exit code 1 where one does not.  Each prints a line.
+SIGTERM ends the whole after the run in hand.
 
 "scale" is a run of two processes with a stand-in for vLLM.  They are killed together; what is counted, and what fails,
 is one of them in turn.  Processes are forks of this one, so that each starts in milliseconds with everything imported.
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,7 @@ WINDOWS = {  # what SIGTERM comes during: owner, function, its n-th call
     "summary": (run_folder.RunFolder, "finish", 1),
 }
 PATIENCE = 300.0  # seconds after which a run hangs
+STOP = threading.Event()  # asked for by SIGTERM
 
 
 class Toy(ToyTask):
@@ -172,6 +174,7 @@ def family(
 
 def become(rank: int, ranks: int, port: int, told: Path) -> None:
     """What torchrun tells a worker; its output goes nowhere, its errors where asked."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for path, number in ((told, 2), (os.devnull, 1)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     if ranks > 1:
@@ -300,7 +303,8 @@ def full_at(moment: int) -> None:
     tick = at(moment, full.set)
 
     def around(real: Callable, args: tuple, kwargs: dict) -> Any:
-        name, target = real.__name__, str(args[0]) if args else ""
+        name, target = real.__name__, args[0] if args else ""
+        target = str(target if isinstance(target, str | Path) else getattr(target, "name", ""))
         mode = str((*args[1:], kwargs.get("mode", "r"))[0]) if name == "open" else "w"
         if mode.startswith("r") or target == os.devnull:
             return real(*args, **kwargs)
@@ -331,10 +335,14 @@ def on(rank: int, act: Callable[[], None]) -> Callable[[int], None]:
     return lambda here: act() if here == rank else None
 
 
-def every(harness: Harness, step: int = 1) -> bool:
+def until_stopped(first: int, step: int) -> Iterator[int]:
+    return itertools.takewhile(lambda moment: not STOP.is_set(), itertools.count(first, step))
+
+
+def every(harness: Harness, step: int = 1, first: int = 1) -> bool:
     good = True
     for rank in range(harness.program.ranks):
-        for moment in itertools.count(1, step):
+        for moment in until_stopped(first, step):
             here = harness.out / f"{rank}-{moment}"
             codes = harness.run(here, prepare=on(rank, partial(dies_at, moment)))
             if not any(codes):  # it has no such moment
@@ -344,11 +352,11 @@ def every(harness: Harness, step: int = 1) -> bool:
     return good
 
 
-def full(harness: Harness, step: int = 1) -> bool:
+def full(harness: Harness, step: int = 1, first: int = 1) -> bool:
     """One sentence, nothing half-written, and it goes on once there is space."""
     good = True
     for rank in range(harness.program.ranks):
-        for moment in itertools.count(1, step):
+        for moment in until_stopped(first, step):
             here, told = harness.out / f"{rank}-{moment}", harness.out / f"{rank}-{moment}.txt"
             codes = harness.run(here, prepare=on(rank, partial(full_at, moment)), told=told)
             if not any(codes):
@@ -385,26 +393,28 @@ def without_saves(contents: dict[str, Any]) -> dict[str, Any]:
 
 def at_random(harness: Harness, count: int, seed: int) -> bool:
     """Uniform over a run's processor time; into half of the runs that go on a second kill comes."""
-    draw, good, kills = random.Random(seed), True, 0
-    for number in itertools.count():
+    draw, good, kills, runs = random.Random(seed), True, 0, 0
+    for number in until_stopped(0, 1):
         if kills >= count:
             break
-        here, hits = harness.out / str(number), []
+        here, hits, runs = harness.out / str(number), [], number + 1
         for _ in range(1 + (draw.random() < 0.5)):
             moment = draw.random() * harness.life
             codes = harness.run(here, seconds=moment)
             if -signal.SIGKILL in codes:
                 log = here / "metrics.jsonl"
                 logged = len(log.read_bytes().splitlines()) if log.exists() else None
-                hits.append({"seconds": round(moment, 3), "rows": logged, "codes": codes})
+                hits.append({"seconds": round(moment, 3), "rows": logged})
         kills += len(hits)
         good &= harness.whole(here, number, kills=hits)
-    print(json.dumps({"kills": kills, "runs": number, "seed": seed, "life": round(harness.life, 3), "all_equal": good}))
+    about = {"rows": len(harness.expected["rows"]), "seed": seed, "life": round(harness.life, 3)}
+    print(json.dumps({"kills": kills, "runs": runs, **about, "all_equal": good}))
     return good
 
 
 def main(kind: str, program: str, out: str, *rest: str) -> int:
     Path(out).mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: STOP.set())
     work = {"every": every, "full": full, "term": term, "random": at_random}[kind]
     return 0 if work(Harness.made(program, Path(out)), *map(int, rest)) else 1
 

@@ -73,6 +73,41 @@ def test_weights_that_are_not_the_files_are_refused_by_name(tmp_path, change, na
         load(tmp_path)
 
 
+def test_weights_that_stand_there_twice_are_refused(tmp_path):
+    """transformers 5.19 leaves the old file where it saves shards over it, and reads that one; vLLM the shards."""
+    model = make(tmp_path)
+    model.save_pretrained(tmp_path, max_shard_size="10KB")
+    with pytest.raises(UserError, match="twice"):
+        load(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    load(tmp_path)
+
+
+def test_an_adapter_is_not_left_out_without_a_word(tmp_path):
+    make(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(UserError, match="adapter"):
+        load(tmp_path)
+
+
+def test_a_folder_with_code_of_its_own_asks_nothing_and_runs_nothing(tmp_path, monkeypatch):
+    make(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **own}))
+    monkeypatch.setattr("builtins.input", lambda *asked: pytest.fail(f"asked {asked}"))
+    with pytest.raises(UserError, match="can't load"):
+        load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_can_be_loaded_where_no_gradients_are_wanted(tmp_path):
+    make(tmp_path)
+    with torch.no_grad():
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value):
     make(tmp_path)

@@ -84,6 +84,31 @@ def test_a_problem_is_a_function_of_its_number(name, capsys):
     assert capsys.readouterr().out == ""
 
 
+class Broken:
+    """A data set that fails for most places, as some of the library's do for a few."""
+
+    def __init__(self, real, good):
+        self.real, self.config, self.good = real, real.config, good
+
+    def __getitem__(self, place):
+        self.real.seed = self.real.config.seed
+        return self.real[place] if place % 4 in self.good else 1 // 0
+
+
+@pytest.mark.parametrize("good", [(0,), ()])
+def test_a_generator_that_fails_costs_its_draw_and_not_the_run(good):
+    puzzles = Puzzles("basic_arithmetic", 0)
+    puzzles.dataset = Broken(puzzles.dataset, good)
+    if good:
+        assert len({puzzles.train(number)["question"] for number in range(20)}) > 15
+        assert puzzles.held_out("held-out", 5)
+        return
+    with pytest.raises(UserError, match=r"nothing left to train on .*ZeroDivisionError"):
+        puzzles.train(0)
+    with pytest.raises(IndexError):
+        puzzles.held_out("held-out", 0)
+
+
 def settings(**more):
     given = {"eval_every": 1, "eval_prompts": 16, "eval_sets": None, "boundary_prompts": 32, "seed": 0}
     return SimpleNamespace(**{**given, **more})
@@ -120,6 +145,18 @@ def test_an_epoch_of_a_file_has_every_row_once_and_an_order_of_its_own(tmp_path)
     assert [task.problem("train", rows + i).prompt for i in range(rows)] == epochs[1]  # also from the middle
 
 
-def test_a_file_with_nothing_to_hold_out_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds 2 different questions: at least 3"):
-        JsonLinesTask(questions(tmp_path / "two.jsonl", 2, times=3), 0, [1], None)
+def test_a_file_with_nothing_to_hold_out_is_refused_where_that_is_asked_for(tmp_path):
+    path = questions(tmp_path / "two.jsonl", 2, times=3)
+    with pytest.raises(UserError, match="'two' has too few different questions to hold one out for validation"):
+        tasks.load_task(settings(task=str(path)), [1], sandboxed=True)
+    task = tasks.load_task(settings(task=str(path), eval_every=0, boundary_prompts=0), [1], sandboxed=True)
+    assert {split: len(rows) for split, rows in task.rows.items()} == {"train": 2, "validation": 0, "held-out": 0}
+
+
+@pytest.mark.parametrize("count", [3, 4, 9, 29, 31, 100, 1000])
+def test_a_file_is_divided_whole(tmp_path, count):
+    task = JsonLinesTask(questions(tmp_path / "rows.jsonl", count), 0, [1], None)
+    train, validation, held_out = (len(task.rows[split]) for split in ("train", "validation", "held-out"))
+    assert train + validation + held_out == count
+    assert train >= validation >= 1
+    assert held_out >= max(1, count // 10)

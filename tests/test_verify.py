@@ -152,6 +152,13 @@ def test_questions_file_is_split_and_read(tmp_path, verifier):
     assert task.score([(problem, rf"\boxed{{{problem.entry['answer']}}}")]) == [1.0]
 
 
+def test_a_file_without_questions(tmp_path):
+    path = tmp_path / "none.jsonl"
+    path.write_text("\n\n")
+    with pytest.raises(UserError, match="holds no problems"):
+        tasks.JsonLinesTask(path, 0, [1], None)
+
+
 def test_real_golds_verify_against_themselves_and_not_each_other(verifier):
     """AMC, AIME24 and the first 60 GSM8K answers."""
     if "PRORL_TEST_DATA" not in os.environ:
