@@ -111,6 +111,7 @@ def test_a_generator_that_fails_costs_its_draw_and_not_the_run(good):
 
 def settings(**more):
     given = {"eval_every": 1, "eval_prompts": 16, "eval_sets": None, "boundary_prompts": 32, "seed": 0}
+    given["skip_bad_rows"] = False
     return SimpleNamespace(**{**given, **more})
 
 
