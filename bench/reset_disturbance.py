@@ -37,8 +37,8 @@ KEPT = ("step", "grad_norm", "kl", "truncated", "clip_low", "clip_high", "solved
 class Args:
     seed: int = 0
     arms: tuple[str, ...] = ("none", "cleared", "kept", "warmed")
-    at: int = 20
-    after: int = 6
+    at: int = 16
+    after: int = 5
     warm_up: int = 5  # steps, of the arm "warmed"
     prompts_per_step: int = 16  # half of the default, for time
     runs: Path = Path("runs/reset-disturbance")

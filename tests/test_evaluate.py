@@ -608,6 +608,11 @@ def fails(capsys, *args: Any) -> str:
     [
         (["--sets", "aime42"], "unknown set 'aime42': did you mean aime2"),
         (["--sets", "laptop", "--n", "0"], "--n is 0: give at least 1"),
+        (["--sets", "laptop", "--temperature", "nan"], "--temperature must be a finite number"),
+        (["--sets", "laptop", "--temperature", "0.001"], "--temperature 0.001 is below 0.01"),
+        (["--sets", "laptop", "--seed", "-1"], "--seed must not be negative"),
+        (["--sets", "laptop", "--top-p", "1.5"], "must be in (0, 1]"),
+        (["--sets", "laptop", "--gpu-memory", "inf"], "--gpu-memory must be a finite number"),
         (["--sets", "laptop", "--temperature", "0"], "give --n 1"),
         (["--sets", "laptop", "--top-p", "0"], "--top-p"),
         (["--sets", "laptop", "--models", "a=no/such/folder"], "no Hugging Face folder there"),

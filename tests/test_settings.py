@@ -83,6 +83,12 @@ def test_integers_that_nothing_can_count(name, value):
     dataclasses.replace(RESOLVED, seed=2**63 - 1).check()
 
 
+def test_a_prompt_without_a_token_is_refused():
+    """As of a tokenizer that knows none of the question's characters."""
+    with pytest.raises(UserError, match="no token"):
+        settings.that_fits([], None, RESOLVED)
+
+
 @pytest.mark.parametrize("kind", [mini.Config, v2.Config, Config])
 def test_names_with_rules_are_settings(kind):
     """A misspelt one would check nothing."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -26,6 +26,7 @@ from prorl_lab.errors import UserError, first_line
 from prorl_lab.inputs import sum_of
 from prorl_lab.lock import FolderLock
 from prorl_lab.run_folder import environment, read_json, write_json
+from prorl_lab.settings import COOLEST, check_numbers
 from prorl_scale.evaluate import sampler, sets, store
 from prorl_scale.evaluate.sets import Prompt
 from prorl_scale.rewards import Pool, Verdict
@@ -34,6 +35,11 @@ from prorl_scale.rewards import Pool, Verdict
 @dataclass
 class Config:
     """What to evaluate, on what, and how.  The defaults are the paper's pass@k study; --n 16 is its result tables."""
+
+    # Numbers that must be above 0.  All others must be finite and not negative.
+    POSITIVE: ClassVar[frozenset[str]] = frozenset((
+        *("n", "max_tokens", "chunk_answers", "max_seqs", "limit", "workers", "top_p", "gpu_memory"),
+    ))  # fmt: skip
 
     models: list[str]  # NAME=DIR of Hugging Face folders, in the order in which they are to be shown
     sets: list[str]  # names or groups of prorl_scale/evaluate/sets.py, or files: held-out rows of a .jsonl or .py
@@ -175,12 +181,13 @@ class Job:
 
 def resolve(config: Config) -> None:
     """Fill what was left open, and check numbers.  Raises UserError."""
-    for name in ("n", "max_tokens", "chunk_answers", "max_seqs", "limit", "workers"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}: give at least 1")
-    if config.temperature < 0 or not 0 < config.top_p <= 1 or not 0 < config.gpu_memory <= 1:
-        raise UserError("--temperature must not be negative, and --top-p and --gpu-memory must be in (0, 1]")
+    check_numbers(config)
+    if config.top_p > 1 or config.gpu_memory > 1:
+        raise UserError("--top-p and --gpu-memory must be in (0, 1]: give less")
+    if 0 < config.temperature < COOLEST:
+        raise UserError(
+            f"--temperature {config.temperature} is below {COOLEST}, which vLLM raises to that: give 0, or more"
+        )
     if config.temperature == 0 and config.n > 1:
         raise UserError("--temperature 0 gives the same answer n times: give --n 1, or a temperature above 0")
     if config.device == "cuda" and not torch.cuda.is_available():
