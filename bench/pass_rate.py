@@ -2,9 +2,10 @@
 
     python bench/pass_rate.py [--seeds 0 1 2 3 4] [--prompts 160] [--out results/...]
 
-For each seed, of the prompts and the samples, the base model answers training prompts twice, independently: `--estimate-answers` times, as
-`prepare --estimate` does, and `answers_per_prompt` times, as a step does.  Of the second the share of groups with
-contrast and of tokens in groups without is counted, over all prompts and over those within `--pass-rate`.
+For each seed, of the prompts and the samples, the base model answers training prompts twice, independently:
+`--estimate-answers` times, as `prepare --estimate` does, and `answers_per_prompt` times, as a step does.  Of the second
+the share of groups with contrast and of tokens in groups without is counted, over all prompts and over those within
+`--pass-rate`.
 """
 
 import dataclasses
