@@ -1,6 +1,6 @@
 """What a reset does to the steps after it, with the optimizer cleared, kept, or cleared and the rate warmed up.
 
-    python bench/reset_disturbance.py --seed 0 --arms none cleared kept warmed --out results/DATE-reset-disturbance
+    python bench/reset_disturbance.py --seeds 0 1 2 --out results/DATE-reset-disturbance
 
 A run without resets is trained for `at` steps.  Then each arm goes on from a copy of its folder for `after` steps: from
 the same weights, on the same prompts, with the same random numbers.  So the arms differ in what was done at the copying
@@ -35,7 +35,7 @@ KEPT = ("step", "grad_norm", "kl", "truncated", "clip_low", "clip_high", "solved
 
 @dataclass
 class Args:
-    seed: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
     arms: tuple[str, ...] = ("none", "cleared", "kept", "warmed")
     at: int = 16
     after: int = 5
@@ -54,19 +54,20 @@ class LoggedRun(mini.Run):
         return {}
 
 
-def trunk(args: Args) -> Path:
+def trunk(args: Args, seed: int) -> Path:
     """The folder of the run that the arms go on from, trained as far as it has not been."""
-    folder = args.runs / f"trunk-{args.seed}"
+    folder = args.runs / f"trunk-{seed}"
     if not (folder / "summary.json").exists():
         place = {"resume": str(folder)} if (folder / "state.pt").exists() else {"out": str(folder)}
-        mini.train(mini.Config(seed=args.seed, steps=args.at, prompts_per_step=args.prompts_per_step, reset=False,
+        mini.train(mini.Config(seed=seed, steps=args.at, prompts_per_step=args.prompts_per_step, reset=False,
                                eval_every=0, boundary_prompts=0, save_every=10, **place))  # fmt: skip
     return folder
 
 
-def go_on(folder: Path, arm: str, args: Args) -> list[dict]:
+def go_on(folder: Path, arm: str, args: Args, seed: int) -> list[dict]:
     """The rows of `after` steps behind the reset that this arm makes, if any."""
-    copy = args.runs / f"{arm}-{args.seed}"
+    copy = args.runs / f"{arm}-{seed}"
+    shutil.rmtree(copy, ignore_errors=True)  # left by an arm that was interrupted
     shutil.copytree(folder, copy)
     stored = {**read_json(copy / "config.json")["settings"], "resume": str(copy), "steps": args.at + args.after}
     run = mini.start_run(settings.resolve(mini.Config(**stored)), LoggedRun)
@@ -82,13 +83,14 @@ def go_on(folder: Path, arm: str, args: Args) -> list[dict]:
 
 
 def main(args: Args) -> None:
-    folder = trunk(args)
     args.out.mkdir(parents=True, exist_ok=True)
-    for arm in args.arms:
-        kept = args.out / f"{arm}-{args.seed}.json"
-        if not kept.exists():
-            whole = {"args": {**vars(args), "runs": "", "out": ""}, "config": read_json(folder / "config.json")}
-            kept.write_text(json.dumps({**whole, "rows": go_on(folder, arm, args)}) + "\n", encoding="utf-8")
+    for seed in args.seeds:
+        folder = trunk(args, seed)
+        for arm in args.arms:
+            kept = args.out / f"{arm}-{seed}.json"
+            if not kept.exists():
+                whole = {"args": {**vars(args), "runs": "", "out": ""}, "config": read_json(folder / "config.json")}
+                kept.write_text(json.dumps({**whole, "rows": go_on(folder, arm, args, seed)}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

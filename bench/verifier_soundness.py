@@ -108,13 +108,11 @@ def command(name: str, config: Config, scratch: Path) -> list[str]:
         return [sys.executable, str(GRADERS / "ours.py"), str(config.ours)]
     if name == "yesterday":
         return [sys.executable, str(GRADERS / "ours.py"), str(exported(YESTERDAY, scratch))]
-    if name == "math-verify":
-        return [sys.executable, str(GRADERS / "plain_math_verify.py")]
     if name == "their-own":
         return [sys.executable, str(GRADERS / "their_own.py")]
     if name in environments.GRADERS:
         return environments.command(name, config.environments or scratch)
-    sys.exit(f"no grader is called {name}: ours, yesterday, math-verify, {', '.join(environments.GRADERS)}")
+    sys.exit(f"no grader is called {name}: ours, yesterday, their-own, {', '.join(environments.GRADERS)}")
 
 
 def exported(commit: str, scratch: Path) -> Path:
@@ -205,6 +203,23 @@ def table(pairs: list[Pair], verdicts: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
+NAMES = {"ours": "this project", "yesterday": f"this project at {YESTERDAY}", "trl": "TRL", "lighteval": "lighteval"}
+NAMES |= {"verl-dapo": "verl, math_dapo", "verl-prime": "verl, prime_math"}
+NAMES |= {"lm-eval-hendrycks": "lm-eval, hendrycks", "lm-eval-minerva": "lm-eval, minerva"}
+
+
+def summary(figures: dict) -> str:
+    """Markdown: of all pairs of a `figures.json` the share that each grader gets wrong, a line per grader."""
+    lines = ["| grader | wrong answers paid | right answers refused |", "|---|---:|---:|"]
+    for name, found in figures["graders"].items():
+        cells = []
+        for side in ("wrong", "right"):
+            kinds = [counts for kind, counts in found["kinds"].items() if kind.startswith(f"{side} ")]
+            cells.append(100 * sum(k["failures"] for k in kinds) / sum(k["pairs"] for k in kinds))
+        lines.append(f"| {NAMES.get(name, name)} | {' | '.join(f'{cell:.1f} %' for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _cell(judged: list[tuple[Pair, dict]]) -> str:
     """The share that went wrong, in per cent; nothing for a grader that has another domain or form of response."""
     judged = [(pair, reply) for pair, reply in judged if reply["status"] != DECLINED]
@@ -254,7 +269,7 @@ def write(config: Config, pairs: list[Pair], verdicts: dict[str, list[dict]], le
         "commit of ours": revision(config.ours),
         "commit of yesterday": YESTERDAY,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("math-verify", "latex2sympy2_extended", "sympy", "mpmath")},
+        "versions": {name: version(name) for name in ("sympy", "mpmath")},
         "environments": {
             name: environments.PACKAGES[environments.GRADERS[name][2]]
             for name in verdicts

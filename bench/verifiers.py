@@ -3,6 +3,10 @@
     python bench/verifiers.py --data /path/to/test-data [--workers 2] [--seconds 10] [--out figures.json]
     git archive 5fec207 --prefix=old/ | tar x -C /tmp && python bench/verifiers.py --data ... --against /tmp/old
 
+Where the machine is busy, its other programs take part in both sides' wall clock; their processor time is theirs alone:
+
+    perf stat -e task-clock python bench/verifiers.py --data ... --side . --workers 1 --count 60 --domains math
+
 The answers are real where the data folder (as PRORL_TEST_DATA in the tests) has them: MATH-500, HumanEval, IFEval.
 Half of them are right.  Imports happen before the clock starts.  The sides take turns, each in a process of its own,
 and the figure is the ratio of their medians, since a busy machine slows both.
@@ -39,6 +43,7 @@ class Config:
     rounds: int = 3  # timings of each side
     against: Path | None = None  # a checkout of another commit
     domains: list[str] = field(default_factory=lambda: list(SOURCES))
+    count: int | None = None  # score so many of each domain and stop, as for `perf stat`
     side: Path | None = None  # used by the script itself: be the process that times this checkout
     out: Path | None = None  # where the figures go, as JSON
 
@@ -117,6 +122,10 @@ def serve(config: Config) -> None:
         for name, some in items.items():
             scores = [verdict.score for verdict in pool.verify(some[: 10 * config.workers])]  # imports
             print(json.dumps([name, statistics.mean(scores)]), flush=True)
+            if config.count is not None:
+                pool.verify(itertools.islice(itertools.cycle(some), config.count))
+        if config.count is not None:
+            return
         for line in sys.stdin:
             print(rate(pool, items[line.strip()], config.seconds), flush=True)
 

@@ -31,7 +31,7 @@ from prorl_lab.tensorboard import Board
 
 STATE, STATE_BEFORE, SUMS = "state.pt", "state-before.pt", "state.json"
 READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
-PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "math-verify", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "mpmath", "numpy")
 
 
 class RunFolder:
@@ -52,6 +52,8 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"can't write to {self.path} ({error.strerror}): choose another --out") from error
+        if config.resume:
+            check_verifiers(self.path / "config.json")
         self.lock = FolderLock(self.path, getattr(config, "break_lock", False))  # found out now, not after the warm-up
         self.lock.made_folder = new
         self.saved = any((self.path / name).exists() for name in (STATE, STATE_BEFORE))
@@ -357,6 +359,19 @@ def environment() -> dict[str, Any]:
         "commit": git.stdout.strip() or None,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def check_verifiers(stored: Path) -> None:
+    """A run goes on with the verifiers that it began with, or its rewards would change amid it.  Raises UserError."""
+    if not stored.exists():
+        return
+    began = read_json(stored)
+    if (version := began.get("verifiers", "an earlier one")) != scoring.VERSION:
+        raise UserError(
+            f"{stored.parent} was rewarded by another version of the verifiers ({version}, and here it is "
+            f"{scoring.VERSION}): resume it with its own commit, {began.get('commit')}, or start a new run from its "
+            "weights with --model"
+        )
 
 
 def best_step(history: list[tuple[int, float]]) -> int:

@@ -324,7 +324,7 @@ class GymTask:
 
 
 class JsonLinesTask:
-    """A file of {"question": ..., "answer": ...} lines, checked with math-verify.
+    """A file of {"question": ..., "answer": ...} lines, checked as mathematics (`scoring.math_answers`).
 
     An eighth is held out and an eighth is for validation, by the text of the question alone (`prorl_lab.questions`); of
     one or two questions nothing is.

@@ -52,8 +52,27 @@ KINDS = {
         = \text{NO}_2 | \mathrm{NO_2} | NO_2
         = 3ab | 3ba
     """,
+    "formulas of substances": r"""
+        = \text{C}_2\text{H}_6 | C2H6 | C_2H_6 | \ce{C2H6} | \mathrm{C_2H_6} | C₂H₆
+        ! \text{C}_2\text{H}_6 | C_6H_2 | C2H5 | CH | C_{2H_6}
+        = \ce{KNO3} | KNO_3
+        ! \ce{KNO3} | KNO_2
+        ! CO | Co
+    """,
+    "days": r"""
+        = \text{April 9} | 9 April | \text{the 9th of April} | April 9th | Apr. 9
+        ! \text{April 9} | April 19 | May 9 | 9 | April
+        = June 7, 1820 | 7 June 1820 | June 7 1820
+        ! June 7, 1820 | June 7, 1821 | June 7
+    """,
     "numbers": r"""
         = 42 | 42.0 | +42 | 42. | (42) | {42} | \mathbf{42} | \text{42} | \boxed{42} | 6\times7 | \frac{84}{2} | 4.2e1
+        = m=42 | $m$ = $42$ | $m = 42$,
+        = 42\% | $42\%$\, | $42$ percent
+        = 42\text{ cm} | $42$ cm
+        = 42, 43 | $42$ and $43$ | $42$, $43$
+        = \$42 | $42
+        ! \$42 | $4$2 | $42 or $43
         = 42 | $42$ | \(42\) | \textcolor{blue}{42} | \underline{42} | 42, | The answer is 42 | n = 42 | \approx 42
         ! 42 | -42 | 4.2 | 24 | 421 | 42! | 42i | 42x | 4 2 | 042e1 | 41,42 | 42,43 | \{42, 43\} | (42,43)
         = 0.75 | \frac34 | 3/4 | .75 | ¾ | 75\% | \dfrac{3}{4} | \tfrac34 | \frac{6}{8} | \nicefrac{3}{4}
@@ -161,6 +180,17 @@ KINDS = {
         ! 30\text{ square units} | 30\text{ kg} | 30\text{ cm}
         ! 75^{\circ} | 75\text{ cm} | 75\text{ dollars}
         = 2.5\text{ hours} | 150\text{ minutes} | 2\frac12\text{ h}
+    """,
+    "conditions of several kinds": r"""
+        = [-4,6]\setminus\{5\} | -4\le x\le 6, x\ne 5 | -4\le t\le 6,\ t\neq 5
+        ! [-4,6]\setminus\{5\} | [-4,6] | -4\le x\le 6, x\ne 4 | -4\le x\le 6, y\ne 5
+        = x\ne1, x\ne2 | x\ne2, x\ne1 | (-\infty,1)\cup(1,2)\cup(2,\infty)
+        ! x\ne1, y\ne2 | x\ne1, x\ne2
+        ! x<1\text{ and }y<2 | x<1\text{ and }x<2 | x<1
+        = [-3,3] | |x|\le 3 | 3\ge|x|
+        ! [-3,3] | |x|<3 | |x|\ge 3 | x\le 3 | |x|\le -3
+        = |y-2|>5 | (-\infty,-3)\cup(7,\infty) | y<-3\text{ or }y>7
+        ! |y-2|>5 | (-3,7) | |y+2|>5 | |x-2|>5
     """,
     "per cent and degrees": r"""
         = 35\% | 35 | 0.35 | \frac{7}{20} | 35 percent | 35\text{ percent}
@@ -372,6 +402,12 @@ def test_stem_values_have_the_precision_they_are_written_with(gold: str, right: 
         (r"\boxed{4}", r"so \boxed{4}", 1, "ok"),
         (r"\boxed{5/7}", [r"\frac{1}{1.4}", r"\frac57"], 1, "ok"),
         (r"\boxed{2}", ["1", "2"], 1, "ok"),
+        (r"\boxed{u=4} and \boxed{v=9}", "(4, 9)", 1, "ok"),
+        (r"\boxed{u=9} and \boxed{v=4}", "(4, 9)", 0, "wrong"),
+        (r"\boxed{9} and \boxed{4}", "(4, 9)", 0, "wrong"),
+        (r"\boxed{$\textbf{(E)}$}", "E", 1, "ok"),
+        (r"\boxed{\textcolor{blue}{$\text{(E)}$}}", "E", 1, "ok"),
+        (r"\boxed{\textcolor{blue}{$\text{(E)}$}}", "D", 0, "wrong"),
         (r"\boxed{1, 2}", ["1", "2"], 0, "wrong"),
         (r"\boxed{1}", "", 0, "error"),
     ],

@@ -131,6 +131,24 @@ def test_a_script_runs_as_python_would_run_it(pool: Pool) -> None:
     assert scores(pool, wrong) == [0.0] * len(wrong)
 
 
+def test_a_script_that_does_not_compile_is_wrong_and_costs_nothing_else(pool: Pool) -> None:
+    """It is compiled once for all of its tests, by the process that runs them and not by one of the program's."""
+    two = {"inputs": ["1\n", "2\n"], "outputs": ["2\n", "4\n"]}
+    double = "print(2 * int(input()))"
+    broken = [
+        "print(",
+        "x = '\0'",
+        "(" * 5000 + "1" + ")" * 5000,
+        "x" + ".y" * 200_000,
+        "-" * 100_000 + "1",
+        "é = \ud800",
+    ]
+    cases = [case for code in broken for case in ((code, two), (double, two))]
+    assert scores(pool, cases) == [0.0, 1.0] * len(broken)
+    nothing_left = "import builtins\nassert not hasattr(builtins, 'left')\nbuiltins.left = 1"
+    assert scores(pool, [(f"{double}\n{nothing_left}", two)]) == [1.0]
+
+
 def test_the_same_program_has_the_same_luck(pool: Pool) -> None:
     """Sets of strings and `random` come out alike in every process, so a verdict can be had again."""
     code = "import random\nprint(random.random(), list({'ab', 'cd', 'ef', 'gh'}), random.choice(range(99)))"

@@ -43,6 +43,20 @@ def test_recorded_runs_are_whole(run):
     assert steps == list(range(1, json.loads((LAPTOP / run / "summary.json").read_text())["steps"] + 1))
 
 
+def test_the_table_of_verifiers_is_made_from_the_recorded_verdicts(monkeypatch):
+    """README and chapter 11 = what bench/verifier_soundness.py makes of the figures that lie there."""
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    import verifier_soundness
+
+    figures = json.loads((ROOT / "results/2026-11-28-verifier-soundness/graders/figures.json").read_text())
+    chapter = (ROOT / "tutorials/11-what-the-reward-pays.md").read_text()
+    for text in (README, chapter):
+        shown = re.search(r"<!-- verifiers -->\n(.*?)<!-- /verifiers -->", text, re.DOTALL).group(1)
+        assert shown == verifier_soundness.summary(figures)
+        for side, count in figures["pairs"].items():
+            assert re.search(rf"{count:,}\s+{side}", text)
+
+
 def commands(text):
     """Every `python prorl_mini.py ...` in a text, as arguments."""
     lines = re.findall(r"^ +python prorl_mini\.py (.*?)(?:  +#.*|  +[a-z].*)?$", text, re.MULTILINE)

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import prorl_mini as mini
+from prorl_lab import scoring
 from prorl_lab.cli import stored_settings
 from prorl_lab.errors import UserError
 from tests.launch import rows as logged
@@ -242,6 +243,13 @@ def test_out_of_another_run_is_left_alone(capsys, straight):
 
 def test_resume_with_a_changed_setting(capsys, straight):
     assert "learning_rate" in fails(capsys, "--resume", straight, "--learning-rate", "1")
+
+
+def test_resume_under_other_verifiers(capsys, straight, monkeypatch):
+    """Rewards must not change amid a run: its answers would be compared by two measures."""
+    monkeypatch.setattr(scoring, "VERSION", scoring.VERSION + 1)
+    said = fails(capsys, "--resume", straight, "--steps", "9")
+    assert f"another version of the verifiers ({scoring.VERSION - 1}, and here it is {scoring.VERSION})" in said
 
 
 def test_a_prompt_that_is_too_long_does_not_lose_the_run(capsys, cache, tmp_path):

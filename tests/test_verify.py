@@ -90,7 +90,7 @@ class Hangs:
 
 
 def test_a_power_tower_is_read_and_not_computed(verifier):
-    """5^5^5^5^5 has more digits than any memory holds; math-verify's alarm can't break such an operation."""
+    """5^5^5^5^5 has more digits than any memory holds; no alarm in Python breaks such an operation."""
     timeouts = verifier.timeouts
     tower = r"\boxed{5^{5^{5^{5^5}}}}"
     assert verifier.score([("math", tower, {"answer": "1"}), ("math", r"\boxed{1}", {"answer": "1"})]) == [0.0, 1.0]

@@ -14,6 +14,7 @@ SYMPY = ["sympy==1.14.0", "mpmath==1.3.0"]
 MATH_VERIFY = ["math-verify==0.9.0", "latex2sympy2_extended==1.11.0", "antlr4-python3-runtime==4.13.2", *SYMPY]
 # lm-eval pins antlr 4.11; the MATH tasks of lighteval pin an older latex2sympy2_extended.
 PACKAGES = {
+    "math-verify": MATH_VERIFY,
     "trl": ["trl==1.16.0", "packaging==25.0", *MATH_VERIFY],
     "verl": ["verl==0.9.1", "pylatexenc==2.10", "antlr4-python3-runtime==4.11.1", *SYMPY],
     "lm-eval": [
@@ -27,6 +28,7 @@ PACKAGES = {
 }  # fmt: skip
 # grader -> the script that calls it, the argument it takes, the environment it runs in
 GRADERS = {
+    "math-verify": ("plain_math_verify.py", "", "math-verify"),
     "trl": ("trl_accuracy.py", "", "trl"),
     "verl-dapo": ("verl_scores.py", "math_dapo", "verl"),
     "verl-prime": ("verl_scores.py", "prime_math", "verl"),

@@ -5,7 +5,7 @@ Each takes a response and a reference and returns a score and a status.  They ru
 folder is to be had: so a module here imports no other part of the project, and never evaluates a model's text.
 """
 
-VERSION = 2  # of the verdicts: counted up by every change that scores some answer otherwise than before
+VERSION = 3  # of the verdicts: counted up by every change that scores some answer otherwise than before
 
 SCORERS = {  # domain: module of this package, and its function (response, reference) -> (score, status[, why])
     "math": ("math_answers", "score_math"),

@@ -154,9 +154,9 @@ def last_tagged(text: str) -> str | None:
 
 
 def foreign_digits(text: str) -> bool:
-    """Whether there are digits beyond 0 to 9: Python reads a dozen scripts as numbers, the task means one.
+    """Whether there are decimal digits beyond 0 to 9: Python reads a dozen scripts as numbers, the task means one.
 
-    >>> foreign_digits("\\u0664\\u0662"), foreign_digits("42")
+    >>> foreign_digits("\\u0664\\u0662"), foreign_digits("x\\u00b2 + 42")
     (True, False)
     """
-    return not text.isascii() and any(c.isdigit() and not c.isascii() for c in text)
+    return not text.isascii() and any(c.isdecimal() and not c.isascii() for c in text)

@@ -9,11 +9,11 @@ Nothing is evaluated as code, and no step needs more than milliseconds or a boun
 
 import re
 
-from prorl_lab.scoring.extract import after_think, all_boxed, last_boxed
+from prorl_lab.scoring.extract import after_think, all_boxed, foreign_digits, last_boxed
 
 from .answers import compare, marks, precision, reader
 from .answers.tokens import NotRead, canonical, tokenize
-from .answers.values import Many, Text, Value
+from .answers.values import Many, Text, Tuple, Value
 
 MAX_ANSWER = 500  # characters; longer ones only serve to slow a reader down
 STEM_TOLERANCE = float(precision.TOLERANCE)
@@ -73,7 +73,7 @@ def judge(gold: str, boxes: list[str], stem: bool) -> tuple[bool, str]:
         return choice(boxes[-1]) == letter, "choice"
     expected = reader.read(gold, gold=True, stem=stem)
     right, rule = compare.same(expected, reader.read(boxes[-1], stem=stem), stem)
-    members = len(expected.items) if isinstance(expected, Many) else 1
+    members = len(expected.items) if isinstance(expected, Many | Tuple) else 1
     if not right and 1 < members <= len(boxes):
         joined = ", ".join(boxes[-members:])
         if len(joined) <= MAX_ANSWER and not foreign_digits(joined):
@@ -90,7 +90,7 @@ def choice(text: str) -> str | None:
     ('C', 'C', None, None)
     """
     try:
-        plain = _LEAD.sub("", canonical(marks.stripped(tokenize(marks.lead(text))))).strip()
+        plain = _LEAD.sub("", canonical(marks.stripped(tokenize(marks.bare(text))))).strip()
     except NotRead:
         return None
     found = _CHOICE.fullmatch(re.sub(r"^\(\s*([A-J])\s*\)\s*(?=[^\s.:)])", r"\1. ", plain))
@@ -98,11 +98,6 @@ def choice(text: str) -> str | None:
         return None
     others = {letter for match in _SECOND_CHOICE.findall(plain[found.end(1) :]) for letter in match if letter}
     return found[1] if others <= {found[1]} else None
-
-
-def foreign_digits(text: str) -> bool:
-    """Whether there are decimal digits beyond 0 to 9: Python reads a dozen scripts as numbers, the task means one."""
-    return not text.isascii() and any(c.isdecimal() and not c.isascii() for c in text)
 
 
 def explain(gold: str, answer: str, stem: bool = False) -> dict[str, str]:

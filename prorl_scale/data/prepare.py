@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as parquet
 
-from prorl_lab import inputs, own, questions
+from prorl_lab import inputs, own, questions, scoring
 from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
 from prorl_lab.questions import split_order
@@ -106,7 +106,8 @@ def prepare(config: Prepare) -> dict[str, Any]:
         "seed": config.seed,
         "evaluation": [path.name for path in config.evaluation],
         "kept in spite of": sorted(config.keep),
-        "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets", "math-verify")},
+        "verifiers": scoring.VERSION,
+        "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets")},
         "wanted": _total(parts, "wanted"),
         "rows": _total(parts, "rows"),
         "dropped": _total(parts, "dropped"),

@@ -32,7 +32,12 @@ from .inside.line import FOLDER_BYTES
 MAX_MESSAGE = 64 * 2**20  # bytes we read from the inside before we give up on it
 START_SECONDS = 120.0  # for Python and its imports, on a busy machine
 NOBODY = 65534
-ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}  # a seed: one order of sets
+ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",  # one order of sets
+    "LD_BIND_NOW": "1",  # or every forked process looks up the functions of libraries anew
+}
 INSIDE = Path(__file__).resolve().parent / "inside"  # our code that runs in the sandbox: this, and `scoring`
 LAB = Path(prorl_lab.__file__).resolve().parent
 

@@ -21,7 +21,7 @@ from fractions import Fraction
 
 from . import evaluate, grammar, precision, relations, sets, units
 from .tokens import NotRead
-from .values import Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
+from .values import IN_ORDER, Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
 
 _WORD = re.compile(r"[A-Za-z]?[a-z]{2,}")
 _ARTICLES = re.compile(r"\b(?:the|an|a)\s+", re.IGNORECASE)
@@ -56,8 +56,8 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
     if not (isinstance(gold, Tuple) and isinstance(answer, Tuple)) and (_is_region(gold) or _is_region(answer)):
         ours, theirs = sets.of(answer), sets.of(gold)
         if ours is not None and theirs is not None:
-            names = {sets.variable(gold), sets.variable(answer)} - {""}
-            return len(names) < 2 and sets.same(ours, theirs), "sets of reals"
+            one = len(sets.variables(gold) | sets.variables(answer)) < 2
+            return one and sets.same(ours, theirs), "sets of reals"
     match gold, answer:
         case Many(), Many():
             return _lists(gold, answer, stem)
@@ -116,6 +116,8 @@ def _words(gold: Value, answer: Value) -> Verdict:
     if not isinstance(gold, Text):
         return False, f"the answer is no {type(gold).__name__.lower()}: {answer.why}"
     ours, theirs = answer.text.strip(" ."), gold.text.strip(" .")
+    if gold.why == IN_ORDER:  # H_2O, or H2O as it is typed
+        ours, theirs = ours.replace("_", ""), theirs.replace("_", "")
     if _WORD.search(theirs) and not re.search(r"[\\_^]", theirs):
         ours, theirs = (_ARTICLES.sub("", text) for text in (ours, theirs))
         short = {w for w in re.findall(r"[A-Za-z]+", theirs) if not _WORD.fullmatch(w)}

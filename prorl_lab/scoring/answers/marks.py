@@ -13,6 +13,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 
+# $...$ within a text, by Pandoc's rule, which leaves the dollars of "$5 or $6" alone.
+_MATH = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])((?:[^$\\]|\\.)+?)(?<=\S)\1(?![\d$])", re.DOTALL)
+
 
 def lead(text: str) -> str:
     """The text without "The answer is" in front."""
@@ -20,7 +23,12 @@ def lead(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    text = lead(text)
+    r"""The text without what says that it is mathematics, or the answer.
+
+    >>> bare(r"Answer: $x$ = $75\%$"), bare("$5 or $6")
+    ('x = 75\\%', '$5 or $6')
+    """
+    text = _MATH.sub(r"\2", lead(text))
     for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         if len(text) > 2 * len(opening) and text.startswith(opening) and text.rstrip(".").endswith(closing):
             inner = text.rstrip(".")[len(opening) : -len(closing)]

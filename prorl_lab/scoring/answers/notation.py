@@ -47,7 +47,7 @@ BLANKS = words(r"\, \; \: \> \quad \qquad \enspace \thinspace \space \hfill") | 
 DROPPED_ARGUMENT = words(r"\hspace \vspace \phantom \hphantom \vphantom \label \tag \color \hskip")
 UPRIGHT = words(
     r"\text \textnormal \textrm \mathrm \mbox \hbox \textup \textbf \textit \textsf \texttt \emph \operatorname"
-    r" \operatorname* \si \unit \mathup \textsc"
+    r" \operatorname* \si \unit \mathup \textsc \ce"
 )
 STYLES = words(r"\rm \bf \it \tt \sf \sc \cal")  # for the rest of a group
 FONT = words(

@@ -22,7 +22,7 @@ from itertools import pairwise
 from . import grammar, marks, units
 from .notation import CONNECTIVES, words
 from .tokens import NotRead, Token, canonical, tokenize
-from .values import Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
+from .values import IN_ORDER, Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
 
 MAX_LENGTH = 2_000  # characters
 MAX_ITEMS = 100  # of a list
@@ -36,6 +36,16 @@ _NUMBER_WORDS = {word: n for n, word in enumerate(str.split(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"))}  # fmt: skip
 _BASE_WORDS = {**_NUMBER_WORDS, "sixteen": 16}
+_MONTH = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    "nov(?:ember)?|dec(?:ember)?"
+)
+_TH = " ?(?:st|nd|rd|th)?"
+_DATE = re.compile(  # March 5, 5 March, the 5th of March, 1776
+    rf"(?:(?P<m>{_MONTH})\.? ?(?P<d>[0-9]{{1,2}}){_TH}|(?:the ?)?(?P<D>[0-9]{{1,2}}){_TH} ?(?:of ?)?(?P<M>{_MONTH})\.?)"
+    r"(?: ?,? ?(?P<y>[0-9]{4}))?",
+    re.IGNORECASE,
+)
 _ALL_REALS = frozenset({"all real numbers", "all reals", "real numbers", "the real numbers", "all real number"})
 
 
@@ -87,6 +97,9 @@ class _Reader:
             return Reals(text)
         if len(tokens) == 1 and text.lower() in _NUMBER_WORDS:
             return Quantity(text, tree=("number", Fraction(_NUMBER_WORDS[text.lower()]), False))
+        if date := _DATE.fullmatch(text):
+            day, month, year = (next(filter(None, map(date.group, names)), "") for names in ("dD", "mM", "y"))
+            return Text(f"{day} {month[:3].lower()} {year}".strip(), why="a date")
         return None
 
     def matrix(self, tokens, text: str, depth: int) -> Value | None:
@@ -134,6 +147,9 @@ class _Reader:
                 Many(v.text, items=(v,), braces=True) if isinstance(v, Quantity) and v.name else v for v in values
             )
         sets = all(_is_set(v) for v in values)
+        apart = sum(isinstance(v, Relation) and v.signs == (r"\ne",) for v in values)
+        if sets and not said and apart >= len(values) - 1 and _speak_of_one(values):  # x < 3, x \ne 1
+            return Joined(text, how="intersection", items=values)
         if sets and len(said) == 1 and (said == {"or"} or all(isinstance(v, Relation) for v in values)):
             return Joined(text, how="union" if said == {"or"} else "intersection", items=values)
         if any(isinstance(v, Text) for v in values) and not all(_is_word(part) for part in items):
@@ -282,12 +298,12 @@ class _Reader:
         signs = all(t.text in ("_", "'", "^", "+", "-") or t.kind in ("number", "group") for t in rest)
         operators = any(t.text in ("+", "-", "^") for t in rest) and not any(t.upright for t in letters)
         lowered = all(
-            before.text in ("_", "^") or before.upright
+            before.text in ("_", "^") or before.upright or (t.kind == "number" and before.kind in ("letter", "word"))
             for before, t in pairwise([Token("", ""), *tokens])
             if t.kind in ("number", "group")
         )
         if many and capitals and signs and not operators and lowered:
-            return Text(text, why="letters in order")
+            return Text(text, why=IN_ORDER)
         return None
 
     # --- 11
@@ -319,6 +335,12 @@ def _is_set(value: Value) -> bool:
     if isinstance(value, Tuple):
         return len(value.items) == 2
     return isinstance(value, Joined | Reals) or (isinstance(value, Many) and value.braces)
+
+
+def _speak_of_one(values: tuple[Value, ...]) -> bool:
+    """Whether these are all inequalities in one variable."""
+    names = [grammar.symbols(side) for value in values if isinstance(value, Relation) for side in value.sides]
+    return all(isinstance(value, Relation) for value in values) and len(set().union(*names)) == 1
 
 
 def _is_word(tokens) -> bool:

@@ -43,14 +43,14 @@ def same(a: list[Piece], b: list[Piece]) -> bool:
     )
 
 
-def variable(value: Value) -> str:
-    """The variable that an inequality, or several joined ones, speak of; "" for intervals."""
+def variables(value: Value) -> set[str]:
+    """The variables that an inequality, or several joined ones, speak of; none for intervals."""
     match value:
         case Relation(sides=sides):
-            return next(iter(sorted(set().union(*map(grammar.symbols, sides)))), "")
+            return set().union(*(grammar.symbols(_variables(side)) for side in sides))
         case Joined(items=items):
-            return next((name for name in map(variable, items) if name), "")
-    return value.name
+            return set().union(*map(variables, items))
+    return {value.name} - {""}
 
 
 def _pieces(value: Value) -> list[Piece] | None:
@@ -109,7 +109,18 @@ def _variables(tree: tuple) -> tuple:
 
 
 def _half_line(left: tuple, sign: str, right: tuple, name: str) -> list[Piece] | None:
-    """The solutions of one inequality; None if it is not linear."""
+    """The solutions of one inequality; None if it is not linear, or the absolute value of what is."""
+    if right[0] == "abs" and left[0] != "abs":
+        turned = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+        return _half_line(right, turned.get(sign, sign), left, name)
+    if left[0] == "abs" and not grammar.symbols(right):
+        if not _at_least_nought(right):
+            return None
+        upper = _half_line(left[1], sign, right, name)
+        lower = _half_line(("neg", left[1]), sign, right, name)
+        if upper is None or lower is None:
+            return None
+        return _intersection(upper, lower) if sign in ("<", r"\le", r"\ne") else _normal(upper + lower)
     infinite = [("constant", "inf"), ("neg", ("constant", "inf"))]
     if left in infinite or right in infinite:  # -inf < x
         return WHOLE
@@ -128,6 +139,11 @@ def _half_line(left: tuple, sign: str, right: tuple, name: str) -> list[Piece] |
     included = sign in (r"\le", r"\ge")
     below = (sign in ("<", r"\le")) == (slope > 0)
     return [Piece(-INFINITY, False, bound, included) if below else Piece(bound, included, INFINITY, False)]
+
+
+def _at_least_nought(tree: tuple) -> bool:
+    end = _end(tree)
+    return end is not None and end >= 0
 
 
 def _normal(pieces: list[Piece]) -> list[Piece]:

@@ -21,6 +21,9 @@ class Value:
         return f"{type(self).__name__.lower()}: " + ", ".join(parts)
 
 
+IN_ORDER = "letters in order"  # why a text is one: see `reader`
+
+
 @dataclass(frozen=True)
 class Text(Value):
     """Words, or what is in no grammar: equal to the same text only."""
