@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
-from tqdm import tqdm
 
 from prorl_lab import scoring
+from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
 
 FILE = "pass-rates.jsonl"
