@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
-from tqdm import tqdm
 
 from prorl_lab import scoring
+from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
 
 FILE = "pass-rates.jsonl"
@@ -43,15 +43,14 @@ def estimate(
     path, about = folder / FILE, {**about, "verifiers": scoring.VERSION}
     known = _begin(path, about)
     todo = [row for row in _rows(folder) if row["id"] not in known and _drawn(row["id"]) < share and fits(row)]
-    with path.open("a", encoding="utf-8") as file, tqdm(total=len(todo), desc="estimate", unit=" prompts") as bar:
-        for start in range(0, len(todo), CHUNK):
-            rows = todo[start : start + CHUNK]
+    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+    with path.open("a", encoding="utf-8") as file:
+        for rows in tqdm(chunks, desc="estimate", unit=f" chunks of {CHUNK}"):
             for row, verdicts in zip(rows, answer(rows), strict=True):
                 judged = [score for score, is_judged in verdicts if is_judged]
                 right = sum(score >= 1 for score in judged)
                 file.write(json.dumps({"id": row["id"], "right": right, "of": len(judged)}) + "\n")
             file.flush()
-            bar.update(len(rows))
 
 
 def outside(folder: Path, low: float, high: float) -> frozenset[str]:
