@@ -64,7 +64,7 @@ class BoundedRule(number_sequences.PatternRule):
     """A rule of number_sequence whose numbers end somewhere.
 
     Some rules square a number at every term, several times, so that one draw in some thousands would take all memory.
-    The library takes another rule where this one raises OverflowError.
+    The library throws such a sequence away, and takes another rule where this one raises OverflowError.
     """
 
     def apply(self, sequence: list[int], position: int) -> int:
