@@ -1,4 +1,6 @@
-"""95 % intervals of a mean over prompts, and of the difference of two models on the same prompts: their one home.
+"""95 % intervals of a mean over prompts, of the difference of two models on the same prompts, and of a mean over seeds.
+
+This is the one home of intervals.
 
 Resampling prompts (the bootstrap) gives no width at all where no prompt, or every prompt, is solved, and too little
 wherever few prompts are.  So a mean in [0, 1] is treated as a proportion of as many draws as its own scatter says it is
@@ -75,3 +77,26 @@ def difference_interval(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarr
 
     difference = mean1 - mean0
     return difference - margin(mean1 - low1, high0 - mean0), difference + margin(high1 - mean1, mean0 - low0)
+
+
+def seeds_interval(values: np.ndarray, confidence: float = CONFIDENCE, fresh: int = 0) -> tuple[float, float]:
+    """Interval of the mean over seeds: (S,) values, or differences of two arms paired by seed -> low, high.
+
+    Student's t: mean -+ t * s * sqrt(1/S), with s of S - 1 degrees of freedom.  fresh: so many seeds that are still to
+    be run; then it is where their mean will lie (the prediction interval, sqrt(1/S + 1/fresh)), which is wider.
+    One seed, or seeds that all gave the same number, tell nothing about scatter: -inf to inf, not certainty.
+    Raises ValueError without values, and for one that is not finite.
+
+    >>> low, high = seeds_interval(np.array([0.1, 0.2, 0.3]))
+    >>> round(low, 3), round(high, 3)
+    (-0.048, 0.448)
+    """
+    values = np.asarray(values, dtype=float)
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError("an interval over seeds needs at least one value, and finite ones")
+    seeds, mean = len(values), float(values.mean())
+    if seeds == 1 or np.ptp(values) <= 1e-12 * max(1.0, abs(mean)):
+        return -np.inf, np.inf
+    spread = values.std(ddof=1) * np.sqrt(1 / seeds + (1 / fresh if fresh else 0))
+    margin = float(t.ppf((1 + confidence) / 2, seeds - 1) * spread)
+    return mean - margin, mean + margin
