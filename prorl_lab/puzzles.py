@@ -9,19 +9,20 @@ Which split a problem belongs to follows from its text alone.  Whatever the seed
 """
 
 import contextlib
-import hashlib
+import functools
 import io
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import reasoning_gym
-from reasoning_gym.cognition import number_sequences
 
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_lab.seeds import derived
+from prorl_lab.split import split_of
 
+reasoning_gym = Later("reasoning_gym")
 SIZE = 500  # of a data set, the library's default: where it draws the kind of item i at construction, so many kinds
 REBUILT = {"acre": 5}  # makes all its items at construction; of 5, three, one and one are of its three kinds
 GLOBAL = {"codeio", "pool_matrix", "bf"}  # draw from the global generators, or print
@@ -29,18 +30,6 @@ NARROW = {"pool_matrix"}  # hands the seed to numpy's old generator, which takes
 RENAMED = {"palindrome": "palindrome_generation"}  # the paper's name of a task, and the library's
 TRIES = 100  # draws for one training problem; half of all questions are for training
 SEARCH = 400  # draws without a new question after which a task is taken to have no more of them
-
-
-def split_of(question: str) -> str:
-    """ "train", "validation" or "held-out" (a half, a quarter and a quarter of all questions), by the text alone.
-
-    Case and layout do not count.
-
-    >>> split_of("How many legs?") == split_of("how  many\\nlegs? ")
-    True
-    """
-    digest = hashlib.sha256(" ".join(question.split()).casefold().encode()).digest()
-    return ("train", "train", "validation", "held-out")[digest[0] % 4]
 
 
 @contextlib.contextmanager
@@ -60,18 +49,21 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
 LARGEST = 10**1000  # of a number in a sequence
 
 
-class BoundedRule(number_sequences.PatternRule):
-    """A rule of number_sequence whose numbers end somewhere.
+@functools.cache
+def bound_sequences() -> None:
+    """Some rules of number_sequence square a number at every term, several times: one draw in some thousands would take
+    all memory.  The library throws such a sequence away, and takes another rule where this one raises OverflowError."""
+    from reasoning_gym.cognition.number_sequences import PatternRule
 
-    Some rules square a number at every term, several times, so that one draw in some thousands would take all memory.
-    The library throws such a sequence away, and takes another rule where this one raises OverflowError.
-    """
+    unbounded = PatternRule.apply
 
-    def apply(self, sequence: list[int], position: int) -> int:
-        result = super().apply(sequence, position)
+    def apply(rule: Any, sequence: list[int], position: int) -> int:
+        result = unbounded(rule, sequence, position)
         if abs(result) > LARGEST:
             raise OverflowError
         return result
+
+    PatternRule.apply = apply
 
 
 class NoProblem(Exception):
@@ -96,7 +88,8 @@ class Puzzles:
         return _quiet_and_seeded(seed) if self.task in GLOBAL else contextlib.nullcontext()
 
     def _create(self, seed: int) -> Any:
-        number_sequences.PatternRule = BoundedRule
+        if self.task == "number_sequence":
+            bound_sequences()
         with self._alone(seed):
             size = REBUILT.get(self.task, SIZE)
             return reasoning_gym.create_dataset(self.task, seed=seed, size=size, **self.options)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-import tyro
 
 import prorl_v2
-from prorl_lab import cli, devices, settings
+from prorl_lab import cli, devices, flags, settings
 from prorl_lab.errors import UserError
 from prorl_scale import health, recipes
 
@@ -94,11 +93,15 @@ class Config(prorl_v2.Config):
 
 def parse(config_class: type, args: list[str] | None) -> Any:
     """The command line as a Config, over the recipe's values or, with --resume, over the stored ones."""
-    given = tyro.cli(config_class, args=args, description="ProRL under torchrun; a run is a folder.")
+    about = "ProRL under torchrun; a run is a folder."
+    if "--help" in args or "-h" in args:
+        named = recipes.find(args[args.index("--recipe") + 1]).settings if "--recipe" in args[:-1] else {}
+        return flags.read(config_class, args, description=about, default=cli.with_defaults(config_class, args, **named))
+    given = flags.read(config_class, args, description=about)
     if given.resume or given.recipe is None:
         return cli.parse(config_class, args)
     settings = recipes.find(given.recipe).settings
-    return tyro.cli(config_class, args=args, default=config_class(**settings, recipe=given.recipe))
+    return flags.read(config_class, args, default=config_class(**settings, recipe=given.recipe))
 
 
 def resolve(config: Config) -> Config:

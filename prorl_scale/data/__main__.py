@@ -3,8 +3,7 @@
 import sys
 from typing import Any
 
-import tyro
-
+from prorl_lab import flags
 from prorl_lab.errors import UserError
 from prorl_scale.rewards import SandboxError
 
@@ -14,8 +13,9 @@ from .prepare import Prepare, prepare
 def main(arguments: list[str]) -> None:
     if arguments[:1] != ["prepare"]:
         sys.exit("usage: python -m prorl_scale.data prepare --out DIR [--help]")
-    config = tyro.cli(Prepare, args=arguments[1:], prog="python -m prorl_scale.data prepare")
+    config = None
     try:
+        config = flags.read(Prepare, arguments[1:], prog="python -m prorl_scale.data prepare")
         manifest = prepare(config)
     except (UserError, SandboxError) as error:
         sys.exit(f"error: {error}")
