@@ -40,11 +40,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
-from tqdm import tqdm
-from transformers import DynamicCache
 
 from prorl_lab import cli, models, report, settings, tasks
+from prorl_lab.bars import tqdm
 from prorl_lab.ledger import RECENT, Ledger, prompts_to_draw, verified
+from prorl_lab.models import DynamicCache
 from prorl_lab.run_folder import GracefulStop, RunFolder
 from prorl_lab.seeds import derived
 
@@ -313,8 +313,7 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     >>> token_logprobs(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[1]]), 1.2).exp()
     tensor([[0.5000]])
     """
-    logits = logits / temperature
-    return logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(-1)
+    return F.log_softmax(logits / temperature, -1).gather(-1, ids[..., None])[..., 0]
 
 
 def token_entropy(logits: Tensor, temperature: float) -> Tensor:
@@ -694,8 +693,8 @@ class Run:
     validate = validate
 
     def end_step(self, row: dict, ledger: Ledger, groups: list[list[Sample]]) -> dict:
-        """What else ends a step, given its row for the log -> what to add to that row; here nothing."""
-        return {}
+        """What else ends a step, given its row for the log -> what to add to that row: what the task counted."""
+        return tasks.figures([tasks.tally(self.task)])
 
 
 def train_step(run: Run) -> None:
@@ -753,14 +752,14 @@ def train(config: Config, run_class: type[Run] = Run) -> dict:
 
 def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     """Load the model and the task; a fresh run folder, or the state of the one to resume."""
-    folder = RunFolder(config)
+    folder = RunFolder(config).greet(config)
     torch.set_num_threads(config.threads)
+    task = tasks.load_task(config, [])  # first: a mistake in it is not to wait for the model
     policy, tokenizer = models.load_policy(config)
     config.rollout_batch = config.rollout_batch or models.rollout_batch(policy, config)
     reference = copy.deepcopy(policy).eval().requires_grad_(False)
     adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    task = tasks.load_task(config, models.stop_ids(policy.config, tokenizer))
-    settings.check_eval_sets(config, task.tiers)
+    tasks.join(config, task, tokenizer, policy.config)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
     run = run_class(config, policy, reference, adam, tokenizer, task, generator, folder)
     if folder.saved:

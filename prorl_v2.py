@@ -278,7 +278,7 @@ class Run(prorl_mini.Run):
     def end_step(self, row: dict, ledger: Any, groups: list[list[Sample]]) -> dict:
         """Note what `drifted` looks at."""
         self.state.dynamics = [*self.state.dynamics, (row["step"], row["kl"], row["entropy_unfiltered"])][-RECENT:]
-        return {}
+        return super().end_step(row, ledger, groups)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -2,22 +2,26 @@
 
 import dataclasses
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tyro
-from transformers.utils.logging import disable_progress_bar
-
+from prorl_lab import flags, inputs
 from prorl_lab.errors import UserError
 from prorl_lab.lock import release_all
 
 
 def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None) -> int:
     """Parse, train, and turn what users can mend into one sentence and an exit code."""
-    disable_progress_bar()  # transformers draws one for every folder it reads or writes
+    args = sys.argv[1:] if args is None else args
     try:
-        train((parser or parse)(config_class, args))
+        config = (parser or parse)(config_class, args)
+        from transformers.utils.logging import disable_progress_bar  # only now: `--help` is not to wait for it
+
+        disable_progress_bar()  # transformers draws one for every folder it reads or writes
+        train(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -30,26 +34,54 @@ def run(config_class: type, train: Any, args: list[str] | None, parser: Any = No
     return 0
 
 
+def piped(main: Callable[[], int]) -> int:
+    """The exit code of `main`; where its output goes to a `head` that has seen enough, 0 and no traceback."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
+        return 0
+    return code
+
+
 def parse(config_class: type, args: list[str] | None) -> Any:
     """The command line as a Config.  With --resume, the stored settings are the defaults and may not be changed."""
-    given = tyro.cli(config_class, args=args, description="ProRL on one device; a run is a folder.")
+    about = "ProRL on one device; a run is a folder."
+    if "--help" in args or "-h" in args:
+        return flags.read(config_class, args, description=about, default=with_defaults(config_class, args))
+    given = flags.read(config_class, args, description=about)
     if not given.resume:
         return given
     stored = stored_settings(Path(given.resume))
-    names = {f.name for f in dataclasses.fields(config_class)}
+    names = fields_of(config_class)
     if set(stored) != names:
         raise UserError(
             f"{given.resume} was written by another version ({sorted(set(stored) ^ names)}): start a new run"
         )
     stored["resume"] = given.resume
-    again = tyro.cli(config_class, args=args, default=config_class(**stored))
-    changed = [n for n in names - config_class.RESUMABLE - {"resume"} if getattr(again, n) != stored[n]]
+    again = flags.read(config_class, args, default=config_class(**stored))
+    fixed = names - config_class.RESUMABLE - {"resume"}
+    changed = [n for n in fixed if inputs.absolute(n, getattr(again, n)) != inputs.absolute(n, stored[n])]
     if changed:
         raise UserError(
             f"--resume continues with the stored settings, but {', '.join(sorted(changed))} was given another value: "
             "leave it out, or start a new run with --out"
         )
     return again
+
+
+def with_defaults(config_class: type, args: list[str], **settings: Any) -> Any:
+    """A config whose open settings are filled as they would be for the --model of these arguments, for --help."""
+    from prorl_lab.settings import defaults
+
+    model = args[args.index("--model") + 1] if "--model" in args[:-1] else settings.get("model", "laptop")
+    filled = {name: value for name, value in defaults(model).items() if name in fields_of(config_class)}
+    return config_class(**{**filled, "model": model, "out": "runs/<date and time>", **settings})
+
+
+def fields_of(config_class: type) -> set[str]:
+    return {f.name for f in dataclasses.fields(config_class)}
 
 
 def stored_settings(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,10 @@ measures how often the truth lies inside.
 """
 
 import numpy as np
-from scipy.stats import beta, norm, t
+
+from prorl_lab.later import Later
+
+beta, norm, t = (Later("scipy.stats", name) for name in ("beta", "norm", "t"))  # half a second to import
 
 CONFIDENCE = 0.95
 

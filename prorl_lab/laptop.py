@@ -16,9 +16,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from prorl_lab.bars import tqdm
+from prorl_lab.later import Later
+
+Qwen2Config, Qwen2ForCausalLM = Later("transformers", "Qwen2Config"), Later("transformers", "Qwen2ForCausalLM")
+Qwen2Tokenizer = Later("transformers", "Qwen2Tokenizer")
 WORDS = [
     *("amber", "apple", "birch", "bread", "cedar", "cloud", "dance", "delta", "eagle", "ember", "fern", "flame"),
     *("grape", "house", "island", "jungle", "kite", "lemon", "mango", "night", "ocean", "pearl", "queen", "river"),

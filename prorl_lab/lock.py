@@ -47,6 +47,7 @@ class FolderLock:
                 f"can't write to {folder} ({error.strerror}): make it writable, or choose another --out"
             ) from error
         HELD[self.path] = self
+        self.made_folder = False  # whether the folder was made for what holds this lock
         self.stopped = threading.Event()
         threading.Thread(target=self._beat, daemon=True, name="lock").start()
 
@@ -102,6 +103,9 @@ class FolderLock:
                 if self.note() == whoami():
                     self.path.unlink()
                 os.close(self.file)
+            if self.made_folder:
+                with contextlib.suppress(OSError):
+                    self.path.parent.rmdir()  # of a start that failed nothing is left; one that holds a file stays
 
 
 @atexit.register

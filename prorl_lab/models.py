@@ -12,19 +12,25 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.utils import cached_file
 
-from prorl_lab import laptop, probe
+from prorl_lab import laptop
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_lab.scoring.extract import FRAMES
 from prorl_lab.shapes import answers_that_fit, shape_of
+
+AutoConfig, AutoModelForCausalLM = Later("transformers", "AutoConfig"), Later("transformers", "AutoModelForCausalLM")
+AutoTokenizer, GenerationConfig = Later("transformers", "AutoTokenizer"), Later("transformers", "GenerationConfig")
+probe = Later("prorl_lab.probe")
+DynamicCache, cached_file = Later("transformers", "DynamicCache"), Later("transformers.utils", "cached_file")
 
 
 def load_policy(config: Any) -> tuple[Any, Any]:
     """-> (model, tokenizer).  Raises UserError where the name is no model, or one that the trainer can't score."""
     name = config.model
-    if name == "laptop":
+    if getattr(config, "resume", None) and (Path(config.resume) / "base").is_dir():
+        name = str(Path(config.resume) / "base")  # the run's own copy: the folder it came from may have changed
+    elif name == "laptop":
         name = str(
             laptop.base_model_folder(
                 laptop.WarmUp(seed=config.seed, steps=config.warm_up_steps), Path(config.base_cache)
@@ -264,10 +270,15 @@ def after_head(config: Any) -> Callable[[Tensor], Tensor]:
     if getattr(text, "logits_scaling", None) and text.model_type != "hyperclovax":  # which alone multiplies by it
         scale = 1 / scale
     if scale == 1.0 and not cap:
-        return lambda logits: logits
+        return unchanged
     if not cap:
         return lambda logits: logits * scale
     return lambda logits: cap * (logits * scale / cap).tanh()
+
+
+def unchanged(logits: Tensor) -> Tensor:
+    """What most models do to their logits."""
+    return logits
 
 
 def autocast(config: Any) -> contextlib.AbstractContextManager:

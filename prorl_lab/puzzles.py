@@ -9,18 +9,19 @@ Which split a problem belongs to follows from its text alone.  Whatever the seed
 """
 
 import contextlib
-import hashlib
 import io
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import reasoning_gym
 
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_lab.seeds import derived
+from prorl_lab.split import split_of
 
+reasoning_gym = Later("reasoning_gym")
 SIZE = 500  # of a data set, the library's default: where it draws the kind of item i at construction, so many kinds
 REBUILT = {"acre": 5}  # makes all its items at construction; of 5, three, one and one are of its three kinds
 GLOBAL = {"codeio", "pool_matrix", "bf"}  # draw from the global generators, or print
@@ -28,18 +29,6 @@ NARROW = {"pool_matrix"}  # hands the seed to numpy's old generator, which takes
 RENAMED = {"palindrome": "palindrome_generation"}  # the paper's name of a task, and the library's
 TRIES = 100  # draws for one training problem; half of all questions are for training
 SEARCH = 400  # draws without a new question after which a task is taken to have no more of them
-
-
-def split_of(question: str) -> str:
-    """ "train", "validation" or "held-out" (a half, a quarter and a quarter of all questions), by the text alone.
-
-    Case and layout do not count.
-
-    >>> split_of("How many legs?") == split_of("how  many\\nlegs? ")
-    True
-    """
-    digest = hashlib.sha256(" ".join(question.split()).casefold().encode()).digest()
-    return ("train", "train", "validation", "held-out")[digest[0] % 4]
 
 
 @contextlib.contextmanager

@@ -5,10 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
 from prorl_lab.colours import BLUE, DARK, GREEN, GREY, ORANGE, RED
@@ -24,6 +20,16 @@ LEGEND = (
     "kl: to the reference\nclipped: share of tokens whose gradient the clip removed | "
     "groups: trained on / generated | last: seconds"
 )
+
+
+def pyplot() -> Any:
+    """matplotlib's, drawing to files alone; imported when something is drawn, since it takes a second."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
 
 
 def pass_at_k_table(right: np.ndarray, pass_at_k: Callable) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def draw_curve(rows: list[dict], path: Path, stages: Sequence[str] = ()) -> None
         "kl": "KL to the reference, nats per token",
         "length": "answer length, tokens",
     }
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6), sharex=True)
+    figure, axes = pyplot().subplots(2, 2, figsize=(10, 6), sharex=True)
     _draw_steps(axes[0, 0], steps, "solved", resets, "training, all generated")
     _draw_validation(axes[0, 0], [row for row in rows if row.get("event") == "evaluation"])
     for axis, (key, title) in zip(axes.flat[1:], panels.items(), strict=True):
@@ -203,7 +209,7 @@ def _save(figure: Any, path: Path) -> None:
     """Replaced as a whole: someone may be looking at the one before."""
     unfinished = path.with_name(path.name + ".tmp")
     figure.savefig(unfinished, dpi=120, format="png")
-    plt.close(figure)
+    pyplot().close(figure)
     unfinished.replace(path)
 
 
@@ -211,7 +217,7 @@ def draw_boundary(tiers: dict[str, dict[str, dict]], measured: dict[str, int], p
     """pass@1 and pass@max by tier for base, middle and final, with bands.  measured: the step of each."""
     names = list(tiers)
     k = max(tiers[names[0]]["base"]["pass@k"], key=int)
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    figure, axes = pyplot().subplots(1, 2, figsize=(11, 4), sharey=True)
     for axis, key in zip(axes, ("1", k), strict=True):
         for stage in STAGES:
             if stage not in tiers[names[0]]:

@@ -17,6 +17,24 @@ from prorl_lab.errors import UserError
 MISSING = frozenset({"", "none", "null", "nan", "n/a"})  # what a table writes where it has nothing
 
 
+# The names under which a column is taken, everywhere that questions and answers are read; the first is the usual one.
+NAMES = {"question": ("question", "problem"), "answer": ("answer",)}
+
+
+def column(record: dict[str, Any], name: str) -> str | None:
+    """What a record calls its question, or its answer; None where it has none.
+
+    >>> column({"problem": "1 + 1?"}, "question"), column({}, "answer")
+    ('problem', None)
+    """
+    return next((known for known in NAMES[name] if known in record), None)
+
+
+def question_of(record: dict[str, Any]) -> Any:
+    """What a record asks, as it stands there.  Raises KeyError with the usual name where it has no such column."""
+    return record[column(record, "question") or NAMES["question"][0]]
+
+
 def loads(text: str) -> Any:
     """JSON, numbers with a point as `Decimal`.  Raises ValueError."""
     return json.loads(text, parse_float=Decimal)

@@ -21,8 +21,10 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError
 
-from prorl_lab import report, scoring
+from prorl_lab import greeting, inputs, questions, report, scoring
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.files import read_json
+from prorl_lab.inputs import sum_of
 from prorl_lab.lock import FolderLock
 from prorl_lab.tasks import restore_task, task_state
 from prorl_lab.tensorboard import Board
@@ -44,6 +46,7 @@ class RunFolder:
         self.metrics_path = self.path / "metrics.jsonl"
         self.rows = 0  # logged
         self.last_save: tuple[int, int] | None = None  # (rows, step) of the state on the disk
+        new = not self.path.exists()
         try:
             if not config.resume:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -52,19 +55,46 @@ class RunFolder:
         if config.resume:
             check_verifiers(self.path / "config.json")
         self.lock = FolderLock(self.path, getattr(config, "break_lock", False))  # found out now, not after the warm-up
+        self.lock.made_folder = new
         self.saved = any((self.path / name).exists() for name in (STATE, STATE_BEFORE))
-        if not config.resume and any((self.path / name).exists() for name in ("config.json", "metrics.jsonl")):
+        if not config.resume and not self._may_begin():
             self.lock.release()
             raise UserError(
                 f"{self.path} holds another run: continue it with --resume {self.path}, or choose another --out"
             )
+
+    def greet(self, config: Any) -> "RunFolder":
+        """Say what the run is, before anything is loaded -> self.  Raises UserError where a resumed one's data changed.
+
+        config: with everything that was left open filled in.
+        """
+        if config.resume:
+            inputs.check(read_json(self.path / "config.json").get("inputs", {}), config)
+        self.say(greeting.lines(config, self.path))
+        return self
+
+    def _may_begin(self) -> bool:
+        """Is there no run that a new one would overwrite?  One that ended before its first save holds nothing."""
+        if not any((self.path / name).exists() for name in ("config.json", "metrics.jsonl")):
+            return True
+        kept = ("summary.json", "last", "checkpoints/step-[0-9]*[0-9]")
+        if self.saved or any(next(self.path.glob(name), None) for name in kept):
+            return False
+        try:
+            return all("event" in row for row in read_metrics(self.metrics_path))
+        except (OSError, ValueError):
+            return False
 
     def begin(self, run: Any) -> None:
         """The first files of a new run, once its model and task have been loaded: a mistake there leaves none.
 
         Also those of a run that was killed before its first save, which then begins from the start.
         """
-        write_json(self.path / "config.json", {"settings": to_store(run.config), **environment()})
+        known = {"settings": to_store(run.config), "inputs": inputs.of_run(run.config), **environment()}
+        write_json(self.path / "config.json", known)
+        if hasattr(run.task, "split_lines"):
+            with replacing(self.path / questions.FILE) as file:
+                file.write(run.task.split_lines().encode())
         with replacing(self.metrics_path):
             pass
         self.export(run.policy, run.tokenizer, "base")
@@ -351,15 +381,12 @@ def best_step(history: list[tuple[int, float]]) -> int:
 
 def to_store(config: Any) -> dict[str, Any]:
     """The settings as the next --resume shall find them."""
-    return {**dataclasses.asdict(config), "resume": None, "break_lock": False}
+    stored = {name: inputs.absolute(name, value) for name, value in dataclasses.asdict(config).items()}
+    return {**stored, "resume": None, "break_lock": False}
 
 
 def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -432,11 +459,6 @@ class Summed:
 
     def hexdigest(self) -> str:
         return self.sum.hexdigest()
-
-
-def sum_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def known_sums(folder: Path) -> list[str] | None:

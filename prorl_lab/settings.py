@@ -3,10 +3,12 @@
 import dataclasses
 import datetime
 import importlib.util
+import json
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -77,11 +79,14 @@ class Common:
     # The two limits are among them because a prompt that exceeds one ends a run at whatever step it comes.
     RESUMABLE: ClassVar[frozenset[str]] = frozenset((
         *("steps", "max_seconds", "tensorboard", "break_lock", "max_prompt_tokens", "max_new_tokens"),
+        *("threads", "save_every"),
     ))  # fmt: skip
 
     model: str = "laptop"  # "laptop", or a Hugging Face name or folder
-    # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer; in prorl_scale a prepared folder
+    # "laptop", Reasoning Gym names joined by commas, a .jsonl of question and answer, a .py of your own
+    # (prorl_lab/own.py says what is in it; FILE.py:NAME for one of several); in prorl_scale a prepared folder
     task: str | None = None
+    skip_bad_rows: bool = False  # leave out rows of a .jsonl that can't be used, and count them, instead of stopping
     out: str | None = None  # the run folder; default runs/<date>-mini
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
@@ -117,7 +122,7 @@ def resolve(config: Any) -> Any:
         config.device = "cuda" if torch.cuda.is_available() and config.model != "laptop" else "cpu"
     if config.dtype == "auto":
         config.dtype = "bfloat16" if config.device == "cuda" else "float32"
-    for name, value in DEFAULTS["laptop" if config.model == "laptop" else "model"].items():
+    for name, value in defaults(config.model, config.task).items():
         chosen_later = name == "rollout_batch" and config.device == "cuda"  # by the memory there is
         if getattr(config, name) is None and not chosen_later:
             setattr(config, name, value)
@@ -126,6 +131,14 @@ def resolve(config: Any) -> Any:
     config.check()
     config.threads = config.threads or default_threads(small=config.model == "laptop")
     return config
+
+
+def defaults(model: str, task: str | None = None) -> dict[str, Any]:
+    """What a setting left open becomes for this model and task."""
+    found = dict(DEFAULTS["laptop" if model == "laptop" else "model"])
+    if (task or "").partition(":")[0].endswith(".py"):
+        found["binary_reward"] = False  # an own score in between would be rounded away without a word
+    return found
 
 
 SMALL_MODEL_THREADS = 2  # more than two have not been measured on matrices as small as the laptop model's
@@ -152,6 +165,7 @@ def check(config: Any) -> None:
     """What has to hold of every program's settings.  Raises UserError."""
     check_choices(config)
     check_numbers(config)
+    check_context(config)
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
             "TensorBoard is not installed: install the version in requirements-rewards.txt, or leave out --tensorboard"
@@ -178,9 +192,38 @@ def check(config: Any) -> None:
         raise UserError(
             "--task laptop speaks the 38 words of the laptop model only: give --model laptop, or another --task"
         )
-    if config.model == "laptop" and config.task != "laptop":
+    own = config.task.partition(":")[0].endswith(".py")  # which may ask in those words
+    if config.model == "laptop" and config.task != "laptop" and not own:
         raise UserError(
             f"the laptop model knows 38 words and can't read {config.task!r}: give --model a Hugging Face model"
+        )
+
+
+def context_of(model: str) -> int | None:
+    """Tokens that a model can read, prompt and answer together, as its config says; None where that is not here yet."""
+    if model == "laptop":
+        return 128
+    try:
+        told = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        return told.get("text_config", told).get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError):
+        return None  # whoever loads it will say what is wrong
+
+
+def check_context(config: Any) -> None:
+    """Do the longest prompt and answer fit the model?  Before anything is loaded.  Raises UserError."""
+    context, answer, prompt = context_of(config.model), config.max_new_tokens, config.max_prompt_tokens
+    if not isinstance(context, int):
+        return
+    if answer >= context:
+        raise UserError(
+            f"--max-new-tokens {answer} leaves no prompt room in the model's context of {context}: give at most "
+            f"{context - 1}, less the longest prompt"
+        )
+    if prompt and prompt + answer > context:
+        raise UserError(
+            f"--max-prompt-tokens {prompt} and --max-new-tokens {answer} are more than the model's context of "
+            f"{context}: give --max-prompt-tokens {context - answer}, or shorter answers"
         )
 
 

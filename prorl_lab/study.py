@@ -240,13 +240,18 @@ def whole_seeds(jobs: list[Job], done: list[Job]) -> dict[int, dict[str, RunData
         seeds.setdefault(job.seed, {})[job.arm] = compare.read_run(job.folder)
     arms = {job.arm for job in jobs}
     whole = {seed: runs for seed, runs in seeds.items() if len(runs) == len(arms)}
-    commits = sorted({run.about.get("commit", "unknown") for runs in whole.values() for run in runs.values()})
+    check_commits(whole)
+    return whole
+
+
+def check_commits(seeds: dict[int, dict[str, RunData]]) -> None:
+    """Raise UserError for runs of several commits."""
+    commits = sorted({run.about.get("commit", "unknown") for runs in seeds.values() for run in runs.values()})
     if len(commits) > 1:
         raise UserError(
             f"the runs are of several commits ({', '.join(commits)}), which may differ in more than the arms do: run "
             "all of them again from one, with another --out"
         )
-    return whole
 
 
 # ---------------------------------------------------------------- the command line
@@ -293,6 +298,7 @@ def obey(given: argparse.Namespace, studies: dict[str, Study]) -> None:
         jobs, later = (jobs_of(study, some, given.out) for some in (seeds, given.fresh))
         whole = read_recorded(jobs, given.recorded) if given.recorded else read_seeds(jobs)
         fresh = read_seeds(later)
+        check_commits({**whole, **fresh})
         if len(fresh) < len(given.fresh):
             raise UserError(
                 f"of the {len(given.fresh)} fresh seeds {len(fresh)} are whole: run them with --seeds first"
@@ -318,6 +324,9 @@ def main(args: list[str] | None = None, studies: dict[str, Study] = STUDIES) -> 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # the second: the runs have been asked to save, and end by themselves
+        print("stopped: the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -8,16 +8,18 @@ is selected on.  No question is in two of them.
 import contextlib
 import random
 import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import reasoning_gym
-
-from prorl_lab import laptop, rows
+from prorl_lab import laptop, questions, settings
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_lab.puzzles import RENAMED, Puzzles
 from prorl_lab.scoring.extract import after_think, open_thought
+from prorl_lab.split import Epochs
 from prorl_lab.verify import EVALUATING_TASKS, Verifier
 
 PURPOSES = {"validation": "validation", "held-out": "the boundary"}
@@ -108,7 +110,10 @@ class Task(Protocol):
 
     - `item(problem, text) -> (domain, response, reference)`: how `prorl_scale` scores it, in a sandbox;
     - `state_dict()` and `load_state_dict(state)`: what a resumed run needs to draw the same problems, plain values;
-    - `set_weights(weights)`: the share of each domain among training problems from here on.
+    - `set_weights(weights)`: the share of each domain among training problems from here on;
+    - `check_rows(check)`: have all its problems checked before a run, where they are finitely many;
+    - `split_lines()`: the text of a file that says which of its rows are held out;
+    - `tally`, and `note(problem, status, why)`: what else it counts of training answers (`figures`).
     """
 
     tiers: list[str]
@@ -171,6 +176,54 @@ def say_what_is_held_out(config: Any, task: Task) -> None:
     for split, count, tier in wanted:
         if tier in task.tiers and (have := len(held_out(task, split, tier, count))) < count:
             print(f"{tier}: {have} different problems for {PURPOSES[split]}, not {count}: it has no more", flush=True)
+
+
+def join(config: Any, task: Task, tokenizer: Any, model_config: Any) -> None:
+    """Bring a task and a model together: what ends an answer, and whether every row of a file can be asked.
+
+    Raises UserError.
+    """
+    from prorl_lab import models  # which nothing else here needs
+
+    task.stop_ids = models.stop_ids(model_config, tokenizer)
+    settings.check_eval_sets(config, task.tiers)
+
+    def ask(problem: Problem) -> None:
+        ids = prompt_ids(tokenizer, problem.prompt)
+        if config.model == "laptop" and tokenizer.unk_token_id in ids:
+            raise UserError(
+                f"the laptop model knows 38 words and can't read {problem.prompt!r:.60}: ask in those (WORDS in "
+                "prorl_lab/laptop.py), or give --model a Hugging Face model"
+            )
+        settings.that_fits(ids, model_config, config)
+
+    if hasattr(task, "check_rows"):
+        task.check_rows(ask)
+    else:
+        ask(task.problem("held-out", 0, task.tiers[0]))
+
+
+def tally(task: Any) -> Counter:
+    """What a task has counted of training answers since it was last asked."""
+    counts = Counter(getattr(task, "tally", ()))
+    if counts:
+        task.tally.clear()
+    return counts
+
+
+def figures(tallies: list[Counter]) -> dict[str, dict[str, float]]:
+    """The figures of a step out of what each process counted: verdicts by status, and the mean of each partial reward.
+
+    >>> figures([Counter({"status ok": 1, "part form": 1.0}), Counter({"status wrong": 1, "part form": 0.0})])
+    {'verdicts': {'ok': 1, 'wrong': 1}, 'rewards': {'form': 0.5}}
+    """
+    total: Counter = sum(tallies, Counter())
+    for counts in tallies:
+        total.update(dict.fromkeys(set(counts) - set(total), 0))  # a sum of counters drops what is 0
+    verdicts = {key.removeprefix("status "): n for key, n in sorted(total.items()) if key.startswith("status ")}
+    judged = max(1, verdicts.get("ok", 0) + verdicts.get("wrong", 0))
+    parts = {key.removeprefix("part "): v / judged for key, v in sorted(total.items()) if key.startswith("part ")}
+    return {name: value for name, value in {"verdicts": verdicts, "rewards": parts}.items() if value}
 
 
 def drawn(options: list, seed: int, split: str, number: int) -> Any:
@@ -242,7 +295,7 @@ class GymTask:
     """
 
     def __init__(self, names: list[str], seed: int, stop_ids: list[int], verifier: Verifier | None):
-        known = reasoning_gym.factory.DATASETS
+        known = Later("reasoning_gym.factory").DATASETS
         for name in names:
             if RENAMED.get(name, name) not in known:
                 close = ", ".join(n for n in sorted(known) if n[:4] == name[:4]) or "see the Reasoning Gym gallery"
@@ -273,41 +326,46 @@ class GymTask:
 class JsonLinesTask:
     """A file of {"question": ..., "answer": ...} lines, checked as mathematics (`scoring.math_answers`).
 
-    A tenth is held out, and half as many more are for validation; of a small file up to 32 and 16, which may be half of
-    it, because a band over a handful of problems tells nothing.  A question that stands there twice counts once, and of
-    one or two nothing is held out.
+    An eighth is held out and an eighth is for validation, by the text of the question alone (`prorl_lab.questions`); of
+    one or two questions nothing is.
     """
 
-    def __init__(self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None):
-        self.seed, self.stop_ids, self.verifier, self.tiers = seed, stop_ids, verifier, [path.stem]
-        read = read_questions(path)
-        found = list({" ".join(row["question"].split()).casefold(): row for row in reversed(read)}.values())[::-1]
-        if len(found) < len(read):
-            print(f"{path}: {len(read) - len(found)} rows ask what an earlier one asks, and are left out", flush=True)
-        random.Random(seed).shuffle(found)
-        held_out = max(len(found) // 10, min(32, len(found) // 3))
-        validation = (held_out + 1) // 2
-        train = len(found) - held_out - validation
-        self.rows = {
-            "train": found[:train],
-            "validation": found[train : train + validation],
-            "held-out": found[train + validation :],
-        }
-        self._order: tuple[int, list[int]] = (-1, [])  # (epoch, order of its rows)
+    def __init__(
+        self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None, skip_bad_rows: bool = False
+    ):
+        self.stop_ids, self.verifier, self.tiers = stop_ids, verifier, [path.stem]
+        self.bad = questions.BadRows(path, skip_bad_rows)
+        self.rows = questions.by_split(questions.read(path, self.bad))
+        self.bad.say()
+        self.seed = seed
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self.rows["train"]:
+            raise UserError(f"{self.bad.path} has no rows to train on: all are held out; give more, or another file")
+        self.epochs = Epochs(self.seed, len(self.rows["train"]))
+
+    def check_rows(self, check: Callable[[Problem], None]) -> None:
+        """Have every row checked as a prompt.  Raises the UserError of the first, its line named, or skips such."""
+        for split, some in self.rows.items():
+            self.rows[split] = [row for row in some if self._passes(row, check)]
+        self.bad.say()
+        self._begin()
+
+    def _passes(self, row: questions.Row, check: Callable[[Problem], None]) -> bool:
+        try:
+            check(self._problem(row))
+        except UserError as error:
+            self.bad.add(row["line"], f"can't be asked, since {error}", "that can't be asked")
+            return False
+        return True
 
     def problem(self, split: str, number: int, tier: str | None = None) -> Problem:
         """Every row of "train" comes once an epoch, each time in another order and so in other company."""
-        rows = self.rows[split]
-        row = rows[self._place(number) if split == "train" else number]
-        return Problem(self.tiers[0], row["question"] + BOXED_FORMAT, row)
+        return self._problem(self.rows[split][self.epochs.place(number) if split == "train" else number])
 
-    def _place(self, number: int) -> int:
-        epoch, place = divmod(number, len(self.rows["train"]))
-        if self._order[0] != epoch:
-            order = list(range(len(self.rows["train"])))
-            random.Random(f"{self.seed}/order/{epoch}").shuffle(order)
-            self._order = epoch, order
-        return self._order[1][place]
+    def _problem(self, row: questions.Row) -> Problem:
+        return Problem(self.tiers[0], row["question"] + BOXED_FORMAT, row)
 
     def item(self, problem: Problem, text: str) -> tuple[str, str, dict]:
         return "math", text, {"answer": problem.entry["answer"]}
@@ -315,29 +373,9 @@ class JsonLinesTask:
     def score(self, answers: list[tuple[Problem, str]]) -> list[float]:
         return self.verifier.score([self.item(*answer) for answer in answers])
 
-
-def read_questions(path: Path) -> list[dict[str, str]]:
-    """Question/answer pairs of a JSON-lines file, as text.  Raises UserError that names the first line without both."""
-    found = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as lines:
-            for number, row in rows.json_lines(lines, path):
-                missing = [name for name in ("question", "answer") if not isinstance(row, dict) or name not in row]
-                if missing:
-                    raise UserError(
-                        f'{path}, line {number} is not an object with "question" and "answer" ({missing[0]!r} is '
-                        "missing): mend or remove it"
-                    )
-                question, answer = rows.text_of(row["question"]), rows.answer_of(row["answer"])
-                if question is None or answer is None:
-                    what = "question" if question is None else "answer"
-                    raise UserError(f"{path}, line {number} has no {what} ({row[what]!r}): mend or remove it")
-                found.append({"question": question, "answer": answer})
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read {path}: {error}") from error
-    if not found:
-        raise UserError(f"{path} holds no problems: give a file with some")
-    return found
+    def split_lines(self) -> str:
+        """Which row is for what, as a file that `prorl_scale.evaluate` takes."""
+        return questions.as_lines(self.rows)
 
 
 def load_task(config: Any, stop_ids: list[int], sandboxed: bool = False) -> Task:
@@ -351,6 +389,8 @@ def load_task(config: Any, stop_ids: list[int], sandboxed: bool = False) -> Task
 
 
 def _named_task(config: Any, stop_ids: list[int], sandboxed: bool) -> Task:
+    from prorl_lab import own  # which needs this module
+
     if config.task == "laptop":
         return LaptopTask(config.seed, stop_ids)
     if Path(config.task).is_dir():
@@ -360,5 +400,9 @@ def _named_task(config: Any, stop_ids: list[int], sandboxed: bool) -> Task:
         )
     verifier = None if sandboxed else Verifier()
     if config.task.endswith(".jsonl"):
-        return JsonLinesTask(Path(config.task), config.seed, stop_ids, verifier)
+        return JsonLinesTask(Path(config.task), config.seed, stop_ids, verifier, config.skip_bad_rows)
+    if named := own.names(config.task):
+        task = own.OwnTask(*named, config.seed, stop_ids, verifier)
+        task.prove(config.binary_reward)
+        return task
     return GymTask([name.strip() for name in config.task.split(",")], config.seed, stop_ids, verifier)

@@ -10,6 +10,7 @@ so that two walls stand between a model and the machine; here a grammar with one
 `prorl_lab.tasks` refuses those tasks.
 """
 
+import importlib
 import math
 import multiprocessing
 import resource
@@ -19,19 +20,23 @@ from typing import Any
 
 from prorl_lab.clock import AnswerClock, Starved
 from prorl_lab.errors import UserError
-from prorl_lab.scoring import math_answers, puzzle
+from prorl_lab.scoring import SCORERS, puzzle_rules
 from prorl_lab.scoring.extract import MAX_RESPONSE, last_tagged
 
 __all__ = ["EVALUATING_TASKS", "Verifier", "last_tagged"]
 
 SECONDS = 10.0  # of processor time, per answer
 MEMORY = 4 * 2**30  # bytes of address space
-EVALUATING_TASKS = frozenset(puzzle.GRAMMARS)
-_SCORERS = {"puzzle": puzzle.score, "math": math_answers.score_math}
+DOMAINS = ("math", "puzzle", "own")  # that need no package beyond mini's, and no sandbox
+EVALUATING_TASKS = frozenset(puzzle_rules.GRAMMARS)
 
 
 def _serve(connection: Any, seconds: float) -> None:
     """The child: score items until the parent hangs up."""
+    scorers = {
+        domain: getattr(importlib.import_module(f"prorl_lab.scoring.{SCORERS[domain][0]}"), SCORERS[domain][1])
+        for domain in DOMAINS
+    }
     connection.send("ready")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     while True:
@@ -45,10 +50,14 @@ def _serve(connection: Any, seconds: float) -> None:
             resource.RLIMIT_CPU, (math.ceil(start + seconds) + 1, resource.getrlimit(resource.RLIMIT_CPU)[1])
         )
         try:
-            score, status, *_ = _SCORERS[domain](response, reference)
-        except Exception:  # noqa: BLE001  whatever a scorer trips over in hostile text is this item's score, not a crash
-            score, status = 0.0, "error"
-        connection.send((score, status) if time.process_time() - start <= seconds else (0.0, "timeout"))
+            score, status, *why = scorers[domain](response, reference)
+        except Exception as error:  # noqa: BLE001  whatever a scorer trips over in hostile text is this item's score
+            score, status, *why = 0.0, "error", f"raises {type(error).__name__}"
+        late = time.process_time() - start > seconds
+        connection.send((0.0, "timeout", "") if late else (score, status, "".join(why)))
+
+
+Verdict = tuple[float | None, str, str]  # score in [0, 1], status, why
 
 
 class Verifier:
@@ -60,24 +69,28 @@ class Verifier:
         self.connection: Any = None
 
     def score(self, items: list[tuple[str, str, dict]]) -> list[float | None]:
-        """Scores of (domain, response, reference) in their order; these are two of `prorl_scale.rewards`' domains.
+        """Scores of (domain, response, reference) in their order; the domains are some of `prorl_scale.rewards`'.
 
         None for an answer that the machine was too busy to judge.
         """
+        return [score for score, *_ in self.judge(items)]
+
+    def judge(self, items: list[tuple[str, str, dict]]) -> list[Verdict]:
+        """The same with status and reason; the statuses are those of `prorl_scale.rewards`."""
         return [self._score_one(item) for item in items]
 
-    def _score_one(self, item: tuple[str, str, dict]) -> float | None:
+    def _score_one(self, item: tuple[str, str, dict]) -> Verdict:
         if len(item[1]) > MAX_RESPONSE:
-            return 0.0
+            return 0.0, "format", "too long"
         for _ in range(2):
             try:
                 return self._try_to_score(item)
             except Starved:
                 self.close()
         self.unverified += 1
-        return None
+        return None, "unverified", "the machine was too busy"
 
-    def _try_to_score(self, item: tuple[str, str, dict]) -> float:
+    def _try_to_score(self, item: tuple[str, str, dict]) -> Verdict:
         if self.process is None or not self.process.is_alive():
             self._start()
         try:
@@ -85,18 +98,19 @@ class Verifier:
             clock = AnswerClock(self.process.pid, self.seconds)
             while not self.connection.poll(clock.patience()):
                 clock.look()
-            score, status = self.connection.recv()
+            score, status, why = self.connection.recv()
             self.errors += status == "error"
             self.timeouts += status == "timeout"
-            return min(1.0, max(0.0, float(score)))
+            return min(1.0, max(0.0, float(score))), status, why
         except TimeoutError:
             self.timeouts += 1
+            late = True
         except (EOFError, OSError):  # the worker died, of memory most likely
             self.process.join()
             late = self.process.exitcode == -signal.SIGXCPU
             self.timeouts, self.errors = self.timeouts + late, self.errors + (not late)
         self.close()
-        return 0.0
+        return 0.0, "timeout" if late else "error", ""
 
     def _start(self) -> None:
         # A fresh interpreter: forking one that holds a model and threads of torch can deadlock.

@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from prorl_lab import cli
 from prorl_lab.errors import UserError
 
 
@@ -375,6 +376,8 @@ def main(args: list[str]) -> int:
     """`list`, or `show NAME`: 0, or one sentence and 1."""
     try:
         match args:
+            case ["--help" | "-h"]:
+                print("python -m prorl_scale.recipes list, or show NAME: the recipes, and all settings of one")
             case ["list"]:
                 print("\n".join(f"{name:16} {recipe.about}" for name, recipe in RECIPES.items()))
             case ["show", name]:
@@ -388,4 +391,4 @@ def main(args: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(cli.piped(lambda: main(sys.argv[1:])))

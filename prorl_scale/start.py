@@ -33,6 +33,7 @@ def start_run(config: Config, run_class: type, sample_class: type) -> Any:
     for stage in stages:
         stage.check()
     folder = Folder(config)
+    distributed.on_main(lambda: folder.greet(config) and None)
     if folder.saved:
         distributed.on_main(lambda: check_recipe(recipe, config, folder))
     torch.set_num_threads(config.threads)
@@ -87,7 +88,7 @@ def open_parts(config: Config, recipe: Recipe, stages: list[Config], folder: Fol
 
     def begin() -> None:
         parts = open_here(config, config.model, recipe, stages)
-        folder.begin(prorl_mini.Run(config, parts.model, None, None, parts.tokenizer, None, None, folder))
+        folder.begin(prorl_mini.Run(config, parts.model, None, None, parts.tokenizer, parts.task, None, folder))
         write_json(folder.path / "recipe.json", dataclasses.asdict(recipe))
         check_copy(models.stop_ids(parts.model.config, parts.tokenizer), base)
         first.append(parts)
@@ -106,6 +107,8 @@ def open_here(config: Config, source: str, recipe: Recipe, stages: list[Config])
     if config.device == "cpu":
         refuse_experts(model.config)
     task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
+    longest = dataclasses.replace(config, max_new_tokens=longest_answer(stages))
+    tasks.tasks.join(longest, task, tokenizer, model.config)
     check_stages(recipe, stages, task)
     return Parts(model, tokenizer, task, open_pool(config, task))
 

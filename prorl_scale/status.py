@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from prorl_lab import report
+from prorl_lab import cli, report
 from prorl_lab.cli import stored_settings
 from prorl_lab.errors import UserError
+from prorl_lab.files import read_json
 from prorl_lab.ledger import PARTS
-from prorl_lab.run_folder import read_json
 
 RECENT = 20  # steps that throughput, shares and verdicts are taken over
 MEAN_OF = 5  # steps that "now" and "before" are the mean of: one step is noise
@@ -383,4 +383,4 @@ def draw(source: Source, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.piped(main))

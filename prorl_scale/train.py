@@ -27,7 +27,7 @@ from torch import Tensor
 
 import prorl_mini
 import prorl_v2
-from prorl_lab import cli, devices, mfu, report, settings
+from prorl_lab import cli, devices, mfu, report, settings, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.ledger import Ledger, mean
 from prorl_lab.run_folder import GracefulStop, write_json
@@ -117,9 +117,12 @@ def begin_scoring(run: Run, problem: Any, answers: list[list[int]]) -> Callable[
 
     def wait() -> list[Verdict]:
         try:
-            return [verdict.result() for verdict in verdicts]
+            done = [verdict.result() for verdict in verdicts]
         except SandboxError as error:
             raise UserError(str(error)) from error
+        for verdict in done if hasattr(run.task, "note") else ():
+            run.task.note(problem, verdict.status, verdict.why)
+        return done
 
     return wait
 
@@ -362,6 +365,7 @@ class Run(prorl_v2.Run):
         took = row["seconds"] + ledger.seconds["push"]
         seconds, memory = map(max, zip(*distributed.exchange((took, peak_memory())), strict=True))
         groups = groups if row["loss"] is not None else []  # nothing was trained on
+        counted = tasks.figures(distributed.exchange(tasks.tally(self.task)))
         more = {
             **{"repetition": mean([health.loops(s.answer) for s in ledger.samples]), "stage": self.state.stage},
             **{"seconds": seconds, "seconds_push": ledger.seconds["push"], "canary": canary, "peak_memory": memory},
@@ -370,6 +374,7 @@ class Run(prorl_v2.Run):
             "outside_bounds": outside_bounds(groups, self.config),
             **speed(self, groups, ledger, seconds),
             **super().end_step(row, ledger, groups),
+            **{name: value for name, value in counted.items() if name == "rewards"},
         }
         seen = {**row, **more}
         self.compare_with_plan(seen)

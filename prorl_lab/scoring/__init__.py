@@ -6,3 +6,11 @@ folder is to be had: so a module here imports no other part of the project, and 
 """
 
 VERSION = 3  # of the verdicts: counted up by every change that scores some answer otherwise than before
+
+SCORERS = {  # domain: module of this package, and its function (response, reference) -> (score, status[, why])
+    "math": ("math_answers", "score_math"),
+    "stem": ("math_answers", "score_stem"),
+    "puzzle": ("puzzle", "score"),
+    "instruction": ("instruction", "score"),
+    "own": ("own", "score"),
+}

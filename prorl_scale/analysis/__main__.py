@@ -5,8 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from prorl_lab import flags
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import environment
 
@@ -89,8 +88,10 @@ def analyse(settings: Settings) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    settings = tyro.cli(Settings, args=arguments, prog="python -m prorl_scale.analysis")
     try:
+        settings = flags.read(
+            Settings, sys.argv[1:] if arguments is None else arguments, prog="python -m prorl_scale.analysis"
+        )
         analyse(settings)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

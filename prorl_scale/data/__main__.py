@@ -3,19 +3,20 @@
 import sys
 from typing import Any
 
-import tyro
-
+from prorl_lab import flags
 from prorl_lab.errors import UserError
 from prorl_scale.rewards import SandboxError
 
+from .estimate import FILE, with_vllm
 from .prepare import Prepare, prepare
 
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] != ["prepare"]:
         sys.exit("usage: python -m prorl_scale.data prepare --out DIR [--help]")
-    config = tyro.cli(Prepare, args=arguments[1:], prog="python -m prorl_scale.data prepare")
+    config = None
     try:
+        config = flags.read(Prepare, arguments[1:], prog="python -m prorl_scale.data prepare")
         manifest = prepare(config)
     except (UserError, SandboxError) as error:
         sys.exit(f"error: {error}")
@@ -23,6 +24,12 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: can't write to {config.out} ({error.strerror}): choose another --out, or free some space")
     print(closing_table(manifest))
     print(f"three examples of each reason: {config.out / 'dropped'}; the rest: {config.out / 'manifest.json'}")
+    if config.estimate:
+        try:
+            with_vllm(config)
+        except (UserError, SandboxError) as error:
+            sys.exit(f"error: {error}")
+        print(f"how often each is solved: {config.out / FILE}; train with --pass-rate LOW HIGH")
 
 
 def closing_table(manifest: dict[str, Any]) -> str:

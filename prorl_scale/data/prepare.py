@@ -5,9 +5,11 @@ it was at.  Sizes are the paper's; the validation blend of the domains other tha
 paper's is drawn from the evaluation sets.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,17 +19,21 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet as parquet
-from tqdm import tqdm
 
-from prorl_lab import scoring
+from prorl_lab import inputs, own, questions, scoring
+from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
+from prorl_lab.questions import split_order
+from prorl_lab.settings import COOLEST
+from prorl_lab.split import split_of
+from prorl_lab.tasks import as_chat, held_out
 from prorl_scale.rewards import Pool, Verdict
 
 from . import judge
 from .contamination import Index, evaluation_texts, plain
 from .sources import SOURCES, TASKS, Check, Dropped, Row, puzzles, records, row
 
-FORM = 2  # of rows and of what judges them: higher than that of a part on disk, the part is made again
+FORM = 3  # of rows and of what judges them: higher than that of a part on disk, the part is made again
 EXAMPLES = 3  # of each reason, written beside the manifest for a person to look at
 
 RECIPES: dict[str, dict[str, dict[str, int]]] = {  # rows by split and domain
@@ -59,12 +65,19 @@ class Prepare:
     out: Path
     recipe: str = "prorl-1.5b"  # or tiny, to try it out
     source: list[str] = field(default_factory=list)  # NAME=PATH of files already on disk, instead of the hub
+    own: list[str] = field(default_factory=list)  # files of your own: question and answer in .jsonl, or a task in .py
     evaluation: list[Path] = field(default_factory=list)  # .json or .jsonl; overlapping training prompts are dropped
     only: list[str] = field(default_factory=list)  # domains to prepare; by default all five
     keep: list[str] = field(default_factory=list)  # reasons of prorl_scale/data/judge.py for which nothing is dropped
     seed: int = 0
     workers: int | None = None  # of the verifiers; by default one per CPU
     unsafe_verifiers: bool = False
+    # Then have a model answer the training prompts, and write how often each is solved (estimate.py), with vLLM.
+    estimate: str | None = None  # a Hugging Face folder
+    estimate_share: float = 1.0  # of the prompts
+    estimate_answers: int = 8  # to each
+    estimate_temperature: float = 1.2  # as training samples
+    estimate_tokens: int = 8192  # of an answer; the model's context may end it earlier
 
 
 def prepare(config: Prepare) -> dict[str, Any]:
@@ -79,12 +92,21 @@ def prepare(config: Prepare) -> dict[str, Any]:
     paths = {name: Path(path) for name, _, path in (item.partition("=") for item in config.source) if path}
     if len(paths) < len(config.source) or set(paths) - set(SOURCES):
         raise UserError(f"--source takes NAME=PATH, each NAME once and one of {', '.join(SOURCES)}: {config.source}")
+    if not (0 < config.estimate_share <= 1 and config.estimate_answers > 0 and config.estimate_tokens > 0):
+        raise UserError("--estimate-share is above 0 and at most 1, and answers and tokens are at least 1: mend them")
+    if not COOLEST <= config.estimate_temperature < math.inf:
+        raise UserError(
+            f"--estimate-temperature {config.estimate_temperature} is no temperature: give {COOLEST} or more"
+        )
+    own_files = [own_file(path) for path in config.own]
     if unknown := sorted(set(config.keep) - set(judge.REASONS)):
         raise UserError(f"--keep {', '.join(unknown)}: choose from {', '.join(map(repr, judge.REASONS))}")
+    # With files of one's own alone, the five domains are not asked for.
+    domains = config.only or ([] if own_files and not config.source else list(sizes["train"]))
     index = Index((path.name, text) for path in config.evaluation for text in evaluation_texts(path))
     parts = []
     with Pool(config.workers, unsafe=config.unsafe_verifiers) as pool:
-        for domain in config.only or sizes["train"]:
+        for domain in domains:
             wanted = {split: sizes[split][domain] for split in sizes}
             if domain == "puzzle":
                 parts += [
@@ -92,6 +114,7 @@ def prepare(config: Prepare) -> dict[str, Any]:
                 ]
             else:
                 parts.append(_source_part(config, index, pool, domain, paths.get(domain), wanted))
+        parts += [_own_part(config, index, pool, *own_file) for own_file in own_files]
     manifest = {
         "recipe": config.recipe,
         "seed": config.seed,
@@ -99,9 +122,7 @@ def prepare(config: Prepare) -> dict[str, Any]:
         "kept in spite of": sorted(config.keep),
         "verifiers": scoring.VERSION,
         "versions": {name: importlib.metadata.version(name) for name in ("reasoning-gym", "datasets")},
-        "wanted": {
-            domain: {split: sizes[split][domain] for split in sizes} for domain in config.only or sizes["train"]
-        },
+        "wanted": _total(parts, "wanted"),
         "rows": _total(parts, "rows"),
         "dropped": _total(parts, "dropped"),
         "noted": _total(parts, "noted"),
@@ -154,17 +175,81 @@ def _source_part(
     clean, overlaps = _clean(_checked(made, pool, tally), index, tally)
     for kept in clean:
         tally.noted.update(judge.notes(judge.Task(domain, kept.question, kept.reference)))
-    # An order that the seed and the rows' names fix, whatever order the source came in.
-    clean.sort(key=lambda r: hashlib.sha256(f"{config.seed}/{r.id}".encode()).digest())
+    # An order that the questions' own text fixes, whatever order the source came in and whatever the seed: of another
+    # preparation no training row is held out here.
+    clean.sort(key=lambda r: split_order(r.question))
     held = min(wanted["validation"], len(clean) // 10)
     splits = {"validation": clean[:held], "train": clean[held : held + wanted["train"]]}
     tally.dropped["more than wanted"] += max(0, len(clean) - held - wanted["train"])
     return _write(config.out, domain, domain, splits, tally, overlaps, settings)
 
 
+OWN_ROWS = {"train": 10_000, "validation": 200}  # at most, of a file of one's own
+
+
+def own_file(task: str) -> tuple[str, Path, str | None]:
+    """A file of --own -> the name of its part, its path, the object in it.  Raises UserError."""
+    path, name = own.names(task) or (Path(task), None)
+    if not path.is_file() or path.suffix not in (".jsonl", ".py"):
+        raise UserError(f"--own {task}: give a .jsonl of questions and answers, or a .py with a task")
+    return f"own-{'-'.join(filter(None, (path.stem, name)))}", path, name
+
+
+def _own_part(config: Prepare, index: Index, pool: Pool, part: str, path: Path, name: str | None) -> dict[str, Any]:
+    """Rows of a file of one's own.  What it holds out is in no file here: `evaluate --sets FILE` asks that."""
+    settings = {"origin": _fingerprint(path), "wanted": OWN_ROWS, "seed": config.seed, "form": FORM, "name": name}
+    settings["evaluation"] = _evaluation(config)
+    domain = "own" if path.suffix == ".py" else "math"
+    if (done := _finished(config.out, part, settings)) is not None:
+        return done
+    tally, splits, overlaps = Tally(), {}, []
+    made = _own_task_rows(part, path, name, config.seed) if domain == "own" else _own_questions(part, path, tally)
+    for split, rows in made.items():
+        clean, found = _clean(_checked(rows, pool, tally), index, tally)
+        splits[split], overlaps = clean[: OWN_ROWS[split]], overlaps + found
+        tally.dropped["more than wanted"] += max(0, len(clean) - OWN_ROWS[split])
+    return _write(config.out, part, domain, splits, tally, overlaps, settings)
+
+
+def _own_questions(part: str, path: Path, tally: Tally) -> dict[str, list[Row]]:
+    divided = questions.by_split(questions.read(path))
+    made: dict[str, list[Row]] = {}
+    for split in ("validation", "train"):
+        made[split] = []
+        for one in divided[split]:
+            try:
+                new = row("math", one["line"], {"question": one["question"], "answer": one["answer"]})
+            except Dropped as reason:
+                tally.drop(str(reason), f"{part}-{one['line']:06d}", one["question"], one["answer"])
+                continue
+            made[split].append(dataclasses.replace(new, id=f"{part}-{one['line']:06d}", source=path.name))
+    return made
+
+
+def _own_task_rows(part: str, path: Path, name: str | None, seed: int) -> dict[str, list[Row]]:
+    task = own.OwnTask(path, name, seed, [], None)
+    task.prove(binary=False)
+    count = OWN_ROWS["train"] if task.rows is None else len(task.rows["train"])
+    found = {"validation": [p for tier in task.tiers for p in held_out(task, "validation", tier, 200)]}
+    found["train"] = [task.problem("train", number) for number in range(count)]
+    return {
+        split: [
+            Row(f"{part}-{split}-{number:06d}", "own", path.name, own.text_of({"prompt": p.prompt}), as_chat(p.prompt),
+                task.item(p, "")[2], {"tier": p.tier})
+            for number, p in enumerate(some)
+        ]
+        for split, some in found.items()
+    }  # fmt: skip
+
+
 def _judged(domain: str, source: Iterable[dict], keep: frozenset[str], tally: Tally) -> Iterator[Row]:
     """The rows of those records that a verifier can judge."""
     for number, record in enumerate(tqdm(source, desc=domain, unit=" records")):
+        asks = record.get("question")
+        if "problem" not in record and isinstance(asks, str) and split_of(asks, questions.PARTS) == "held-out":
+            # A file with the columns of one's own, whose held-out rows `evaluate --sets FILE` asks.
+            tally.drop("held out, for evaluate --sets", f"{domain}-{number:06d}", asks, record.get("answer"))
+            continue
         try:
             yield row(domain, number, record, keep)
         except Dropped as reason:
@@ -258,9 +343,8 @@ def _share(count: int, task: str) -> int:
 
 
 def _fingerprint(path: Path) -> str:
-    """The file names and sizes at a path: enough to notice another file, without reading gigabytes."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return ", ".join(f"{file.name} {file.stat().st_size}" for file in files)
+    """The names and the content of the files at a path: an answer that was edited in place makes other data."""
+    return ", ".join(f"{Path(file).name} sha256 {value}" for file, value in inputs.sums([path]).items())
 
 
 def _evaluation(config: Prepare) -> list[str]:
@@ -301,6 +385,7 @@ def _write(
         "name": name,
         "domain": domain,
         "rows": {split: len(rows) for split, rows in splits.items()},
+        "wanted": settings["wanted"],
         "dropped": {reason: count for reason, count in tally.dropped.items() if count},
         "noted": dict(tally.noted),
         "overlaps": overlaps,

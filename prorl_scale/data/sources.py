@@ -81,11 +81,14 @@ class Source:
 
 
 SOURCES = {
-    "math": Source("math", "agentica-org/DeepScaleR-Preview-Dataset", columns="problem, answer (and solution)"),
+    "math": Source(
+        "math", "agentica-org/DeepScaleR-Preview-Dataset", columns="question or problem, answer (and solution)"
+    ),
     "code": Source("code", "PRIME-RL/Eurus-2-RL-Data", columns="data_source, ability, prompt, reward_model"),
     "stem": Source(
         "stem", "EricLu/SCP-116K",
-        columns=f"problem, one of {' / '.join(SOLUTION_COLUMNS)}, one of {' / '.join(RESPONSE_COLUMNS)}",
+        columns=f"question or problem; answer, or one of {' / '.join(SOLUTION_COLUMNS)} and one of "
+        f"{' / '.join(RESPONSE_COLUMNS)}",
     ),
     "instruction": Source(
         "instruction", "nvidia/Llama-Nemotron-Post-Training-Dataset", "RL", "instruction_following",
@@ -202,7 +205,7 @@ def _last_turn(chat: Any) -> Any:
 
 
 def _math(record: dict[str, Any]) -> Parts:
-    question, answer = _asked(record["problem"]), rows.answer_of(record["answer"])
+    question, answer = _asked(rows.question_of(record)), rows.answer_of(record["answer"])
     if answer is None:
         raise Dropped("answer missing")
     known = last_boxed(answer) or answer
@@ -325,7 +328,9 @@ def _programs(record: dict[str, Any]) -> list[Check]:
 
 def _stem(record: dict[str, Any]) -> Parts:
     """Kept if its solution ends in an answer that R1's agrees with.  Our verifier says so; the paper asked GPT-4o."""
-    asked = _asked(record["problem"])
+    asked = _asked(rows.question_of(record))
+    if "answer" in record and not set(SOLUTION_COLUMNS) & set(record):  # a file of one's own: it says the answer itself
+        return asked, {"answer": _known(record)}, {}, _refusals(_known(record))
     answer = final_answer(_first(record, SOLUTION_COLUMNS))
     if answer is None:
         raise Dropped("no answer to be found in the solution")
@@ -334,6 +339,13 @@ def _stem(record: dict[str, Any]) -> Parts:
         raise Dropped("no answer to be found in the model's response")
     checks = [Check(f"\\boxed{{{theirs}}}", "answer disagrees with the model's", low=1.0), *_refusals(answer)]
     return asked, {"answer": answer}, {"subject": record.get("domain")}, checks
+
+
+def _known(record: dict[str, Any]) -> str:
+    answer = rows.answer_of(record["answer"])
+    if answer is None:
+        raise Dropped("answer missing")
+    return answer
 
 
 def _first(record: dict[str, Any], names: tuple[str, ...]) -> str:

@@ -35,6 +35,7 @@ from pathlib import Path
 import tyro
 from transformers.utils.logging import disable_progress_bar
 
+from prorl_lab import flags
 from prorl_lab.errors import UserError
 from prorl_scale.distributed import end_with_parent
 from prorl_scale.evaluate import sets
@@ -58,8 +59,8 @@ def parse(args: list[str]) -> Config | Table:
             quiet.enter_context(contextlib.redirect_stdout(silence))
             quiet.enter_context(contextlib.redirect_stderr(silence))
         if args[:1] == ["table"]:
-            return tyro.cli(Table, args=args[1:], prog="python -m prorl_scale.evaluate table")
-        return tyro.cli(Config, args=args, description=__doc__, prog="python -m prorl_scale.evaluate")
+            return flags.read(Table, args[1:], prog="python -m prorl_scale.evaluate table")
+        return flags.read(Config, args, description=__doc__, prog="python -m prorl_scale.evaluate")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -69,8 +70,9 @@ def main(args: list[str] | None = None) -> int:
     if args == ["sets"]:
         print(sets.listing())
         return 0
-    config = parse(args)
+    config = None
     try:
+        config = parse(args)
         out = config.out if isinstance(config, Table) else evaluate(config)
         if rank() == 0:
             print(f"{table(out)}\n{out}" if isinstance(config, Config) else table(out))
@@ -78,7 +80,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"stopped; continue with the same command and --out {config.out}", file=sys.stderr)
+        print(f"stopped; continue with the same command and --out {config.out if config else 'DIR'}", file=sys.stderr)
         return 130
     return 0
 

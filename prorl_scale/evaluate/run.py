@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from prorl_lab import models, scoring, tasks
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.inputs import sum_of
 from prorl_lab.lock import FolderLock
 from prorl_lab.run_folder import environment, read_json, write_json
 from prorl_lab.settings import COOLEST, check_numbers
@@ -41,7 +42,7 @@ class Config:
     ))  # fmt: skip
 
     models: list[str]  # NAME=DIR of Hugging Face folders, in the order in which they are to be shown
-    sets: list[str]  # names or groups of prorl_scale/evaluate/sets.py
+    sets: list[str]  # names or groups of prorl_scale/evaluate/sets.py, or files: held-out rows of a .jsonl or .py
     out: Path | None = None  # to continue an evaluation, the same as before; default runs/<date>-evaluate
     n: Annotated[int, tyro.conf.arg(aliases=["--answers"])] = 256  # to each prompt; under torchrun write --answers
     temperature: float = 0.6
@@ -216,6 +217,7 @@ def prepare(config: Config) -> Job:
         "verifiers": scoring.VERSION,
         **{name: getattr(config, name) for name in IDENTITY},
         "models": folders,
+        "own_files": {of.name: sum_of(of.file) for of in sets.named(config.sets) if of.file},
         "model_files": {name: fingerprint(folder) for name, folder in folders.items()},
     }
     opened = [open_model(name, folder, config.chat_template_kwargs) for name, folder in folders.items()]
@@ -292,8 +294,10 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
     except (ValueError, KeyError) as error:
         raise UserError(f"{out} holds something else than an evaluation: choose another --out") from error
     for name, value in settings.items():
-        if stored.get(name) == value:
+        if stored.get(name, {} if name == "own_files" else None) == value:
             continue
+        if name == "own_files":
+            raise UserError(f"the file of a set has changed since {out} was begun: choose another --out")
         if name == "verifiers":
             raise UserError(
                 f"the answers in {out} were scored by version {stored.get(name, 1)} of the verifiers, and this is "
@@ -333,7 +337,7 @@ class Scorer:
             (score,) = self.laptop.score([(problem, text)])
             return lambda: {"score": float(score), "status": "ok" if score >= 1 else "wrong"}
         verdict = self.pool.submit(prompt.domain, text, prompt.reference)
-        if not sets.SETS[prompt.set].hollow:
+        if prompt.domain not in sets.HOLLOW:
             return lambda: {"score": _judged(verdict).score, "status": _judged(verdict).status}
         original = self.pool.submit(prompt.domain, text, {**prompt.reference, "scorer": "original"})
         return lambda: {
@@ -374,7 +378,7 @@ def _evaluate(config: Config) -> Path:
     answers = sum(len(prompts) * config.n for chunks in todo.values() for _, _, prompts in chunks)
     with (
         Scorer({p.domain for prompts in job.prompts.values() for p in prompts}, config) as scorer,
-        tqdm(total=answers, unit=" answers", disable=rank() > 0 or not answers) as bar,
+        tqdm(total=answers, unit=" answers", disable=(rank() > 0 or not answers) or None) as bar,
     ):
         for model in job.models:
             write_model(job, model, todo[model.name], scorer, bar)

@@ -16,6 +16,7 @@ import hashlib
 import json
 import pickletools
 import random
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,15 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import rows, tasks
+from prorl_lab import own, questions, rows, tasks
 from prorl_lab.errors import UserError
+from prorl_lab.inputs import sum_of
 from prorl_lab.puzzles import RENAMED
 from prorl_scale.data import files, judge, sources
 from prorl_scale.data.sources import TASKS, Dropped, Source
 
 HELD_OUT_PUZZLES = 100  # of each Reasoning Gym task, as in the paper
 LAPTOP_PROMPTS = 48  # of each tier, as `make mini` takes for its figure
-BINARY = ("math", "code", "stem", "laptop")  # pass@1 counts full scores alone; the others' is the mean score
+BINARY = ("math", "code", "stem", "laptop", "own")  # pass@1 counts full scores alone; the others' is the mean score
+HOLLOW = ("puzzle", "instruction")  # domains whose published scorers pay for what is no answer
 BOUNDARY_TASKS = (  # the 18 tasks of the paper's pass@k study (its Figure 13)
     *("advanced_geometry", "arc_1d", "chain_sum", "circuit_logic", "dice", "family_relationships", "group_anagrams"),
     *("leg_counting", "letter_counting", "maze", "needle_haystack", "n_queens", "palindrome", "power_function"),
@@ -85,10 +88,12 @@ class EvalSet:
     paper: tuple[float, float] | None = None  # pass@1 in percent, base and ProRL (Tables 1 to 3)
     average: str | None = None  # the row of `AVERAGES`, or Reasoning Gym's category, that it is part of
 
+    file: Path | None = None  # a file of one's own, which --sets named: see `own_set`
+
     @property
     def hollow(self) -> bool:
         """Whether its published scorer pays for what is no answer: the published score is kept beside ours."""
-        return self.domain in ("puzzle", "instruction")
+        return self.domain in HOLLOW
 
     @property
     def scoring(self) -> str:
@@ -98,6 +103,8 @@ class EvalSet:
     @property
     def source(self) -> str:
         """Where the prompts come from, for config.json."""
+        if self.file is not None:
+            return f"file {self.file.name} sha256 {sum_of(self.file)}"
         if self.hub is None:
             return "Reasoning Gym" if self.domain == "puzzle" else "prorl_lab.laptop"
         return " ".join(filter(None, ("hub:", self.hub.name, self.hub.config, self.hub.split)))
@@ -374,14 +381,56 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
+# --- a file of one's own
+
+
+def own_set(path: str) -> EvalSet | None:
+    """The held-out rows of a .jsonl of questions and answers, or of a task of one's own; None for another name.
+
+    It is called as the file is; the `split.jsonl` of a run as its folder.  Raises UserError where there is no file.
+    """
+    own_task = own.names(path)
+    if own_task is None and not path.endswith(".jsonl"):
+        return None
+    file = own_task[0] if own_task else Path(path)
+    if not file.is_file():
+        raise UserError(f"--sets {path}: there is no such file; give one that is there, or the name of a set")
+    title = file.parent.resolve().name if file.name == questions.FILE else file.stem
+    name = re.sub(r"[^\w.-]", "_", "-".join(filter(None, (title, own_task[1] if own_task else None))))
+    if own_task:
+        return EvalSet(name, "own", make=functools.partial(_own_task, *own_task), file=file)
+    return EvalSet(name, "math", make=functools.partial(_own_rows, file), file=file)
+
+
+def _own_rows(file: Path, limit: int | None) -> Iterator[Made]:
+    held_out = questions.by_split(questions.read(file))["held-out"][:limit]
+    if not held_out:
+        raise UserError(f"{file} has no held-out row: give a file with more rows, or rows with a split of their own")
+    for number, row in enumerate(held_out):
+        yield f"{number:04d}", None, row["question"] + tasks.BOXED_FORMAT, {"answer": row["answer"]}
+
+
+def _own_task(file: Path, name: str | None, limit: int | None) -> Iterator[Made]:
+    task = own.OwnTask(file, name, 0, [], None)
+    task.prove(binary=False)
+    for tier in task.tiers:
+        for number, problem in enumerate(tasks.held_out(task, "held-out", tier, limit or HELD_OUT_PUZZLES)):
+            yield f"{tier}-{number:04d}", tier, problem.prompt, task.item(problem, "")[2]
+
+
 def named(names: Iterable[str]) -> list[EvalSet]:
-    """Sets by name or group, each once, in the order given.  Raises UserError for a name that does not exist."""
+    """Sets by name, group or file, each once, in the order given.  Raises UserError for a name that does not exist."""
     found: dict[str, EvalSet] = {}
     for name in names:
+        if made := own_set(name):
+            if made.name in found or made.name in SETS:
+                raise UserError(f"--sets {name}: there is another set called {made.name}: rename the file")
+            found[made.name] = made
+            continue
         if name not in SETS and name not in GROUPS:
             close = difflib.get_close_matches(name.lower(), [*SETS, *GROUPS], 3, 0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join([*GROUPS, *SETS])}"
-            raise UserError(f"unknown set {name!r}: {hint}")
+            raise UserError(f"unknown set {name!r}: {hint}; a file of your own is named by its path, x.jsonl or x.py")
         found.update({member: SETS[member] for member in GROUPS.get(name, (name,))})
     return list(found.values())
 

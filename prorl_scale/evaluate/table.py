@@ -38,10 +38,11 @@ def table(out: Path) -> str:
         models, names, n = list(config["models"]), config["settings"]["sets"], config["settings"]["n"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{out} is not an evaluation (no readable config.json): give the --out of one") from error
-    whole = {name: _scores(out, models, name, sets.SETS[name].scoring == "binary") for name in names}
+    known = {name: sets.SETS.get(name) or sets.EvalSet(name, config["sets"][name]["domain"]) for name in names}
+    whole = {name: _scores(out, models, name, known[name].scoring == "binary") for name in names}
     # The paper scored puzzles and instructions with the published scorers, so only those can stand beside its numbers.
-    hollow = {name: _scores(out, models, name, False, "original_score") for name in names if sets.SETS[name].hollow}
-    lines = [line for name in names for line in _rows(out, models, name, whole[name], hollow.get(name))]
+    hollow = {name: _scores(out, models, name, False, "original_score") for name in names if known[name].hollow}
+    lines = [line for name in names for line in _rows(out, models, known[name], whole[name], hollow.get(name))]
     lines += _averages(names, models, whole, hollow)
     head = ["set", "prompts", *models, "paper: base", "paper: ProRL"]
     text = [head, ["---"] * len(head), *lines]
@@ -70,8 +71,8 @@ def prompt_means(path: Path, binary: bool, key: str = "score") -> dict[str, floa
     return {name: 100 * float(np.mean(values)) for name, values in total.items()}
 
 
-def _rows(out: Path, models: list[str], name: str, scores: list, published: list | None) -> list[list[str]]:
-    of, prompts = sets.SETS[name], store.read_prompts(out, name)
+def _rows(out: Path, models: list[str], of: sets.EvalSet, scores: list, published: list | None) -> list[list[str]]:
+    name, prompts = of.name, store.read_prompts(out, of.name)
     tiers = list(dict.fromkeys(prompt.tier for prompt in prompts))
     made = []
     for tier in tiers if len(tiers) > 1 else []:

@@ -86,7 +86,7 @@ class Pool:
         """Verdicts of (domain, response, reference) triples, in their order, with a progress bar if asked."""
         futures = [self.submit(*item) for item in items]
         if progress:
-            from tqdm import tqdm
+            from prorl_lab.bars import tqdm
 
             futures = tqdm(futures, desc="verify", unit=" answers")
         return [future.result() for future in futures]

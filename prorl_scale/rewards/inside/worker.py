@@ -4,15 +4,11 @@ import importlib
 import time
 from typing import Any
 
+from prorl_lab.scoring import SCORERS
+
 from . import seccomp
 from .line import Line, limit_cpu
 
-SCORERS = {  # domain: module of `prorl_lab.scoring`, and its function (response, reference) -> (score, status[, why])
-    "math": ("math_answers", "score_math"),
-    "stem": ("math_answers", "score_stem"),
-    "puzzle": ("puzzle", "score"),
-    "instruction": ("instruction", "score"),
-}
 MEMORY = 4 * 2**30  # bytes of address space
 THREADS = 32
 

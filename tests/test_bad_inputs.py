@@ -1,0 +1,216 @@
+"""Sixty mistakes on the command lines: each one sentence that says what to do, none a traceback, none goes on."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import prorl_mini
+import prorl_v2
+from prorl_lab import flags
+from prorl_lab.errors import UserError
+from prorl_scale import recipes, status
+
+TASK = "def problem(number):\n    return {'prompt': f'{number}?'}\n"
+MINI = {  # arguments of prorl_mini.py: what the sentence says
+    "--lr 1e-6": "no option --lr: did you mean --learning-rate?",
+    "--learning-rat 1e-6": "did you mean --learning-rate?",
+    "--batch-size 8": "did you mean --prompts-per-step?",
+    "--group-size 8": "did you mean --answers-per-prompt?",
+    "--max-tokens 8": "did you mean --max-new-tokens?",
+    "--output-dir x": "did you mean --out?",
+    "--beta 0.1": "did you mean --kl-coef?",
+    "--epochs 3": "see --help",
+    "--steps ten": "--steps takes a whole number, not 'ten'",
+    "--steps 1.5": "--steps takes a whole number, not '1.5'",
+    "--steps": "--steps takes a whole number, and none follows",
+    "--steps --seed 1": "--steps takes a whole number, and none follows",
+    "--steps 0": "--steps is 0: give at least 1",
+    "--steps -3": "--steps is -3: give at least 1",
+    "--seed 99999999999999999999999": "more than 64 bits hold",
+    "--learning-rate fast": "--learning-rate takes a number, not 'fast'",
+    "--learning-rate nan": "must be a finite number",
+    "--learning-rate 0": "must be above 0",
+    "--temperature 0": "must be above 0",
+    "--temperature 0.001": "is below 0.01",
+    "--device tpu": "--device takes one of auto, cpu, cuda, not 'tpu'",
+    "--dtype int8": "--dtype takes one of auto, float32",
+    "--loss-level word": "--loss-level takes one of token, sample",
+    "--kl-kind k4": "--kl-kind takes one of k1, k2, k3",
+    "--answers-per-prompt 1": "give at least 2",
+    "--eps-low 1.5": "give less than 1",
+    "--grad-clip -1": "above 0",
+    "--eval-every 0 --reset-on-stall 3": "needs validation",
+    "--eval-sets nowhere": "see --help",
+    "--device cuda": "no GPU found",
+    "--max-new-tokens 100000": "leaves no prompt room in the model's context of 128",
+    "--max-prompt-tokens 127": "give --max-prompt-tokens 106",
+    "--task leg_counting": "the laptop model knows 38 words",
+    "--task nothing.py": "can't read nothing.py",
+    "--task words.py": "has no function score",
+    "--task words.py:Nobody": "has no Nobody",
+    "--model nowhere --task laptop": "speaks the 38 words of the laptop model only",
+    "--out file": "can't write to file",
+    "--out file/below": "can't write to file/below",
+    "--out old": "old holds another run: continue it with --resume old",
+    "--resume nowhere": "nowhere is not a run folder",
+    "--resume file": "file is not a run folder",
+    "--resume broken": "broken is not a run folder",
+    "--resume other": "was written by another version",
+    "word": "word",
+    "--no-seed": "no option --no-seed: did you mean --seed?",
+    "--reset-steps 1 two": "two",
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to run in, with things that mistakes are made with."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("a file")
+    Path("words.py").write_text(TASK)
+    for folder, config in {"old": {"settings": {}}, "broken": None, "other": {"settings": {"steps": 1}}}.items():
+        Path(folder).mkdir()
+        Path(folder, "config.json").write_text("{" if config is None else json.dumps(config))
+    Path("old/metrics.jsonl").write_text('{"step": 1}\n')
+    Path("rows.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    return tmp_path
+
+
+def one_sentence(capsys, says: str) -> None:
+    said = capsys.readouterr().err.strip()
+    assert says in said
+    assert said.startswith("error: ")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("args", MINI)
+def test_mini_says_what_to_do(place, capsys, args):
+    before = {path.name for path in place.iterdir()}
+    assert prorl_mini.main(args.split()) == 1
+    one_sentence(capsys, MINI[args])
+    assert {path.name for path in place.iterdir()} - {"runs"} == before  # a start that failed leaves no folder
+    assert not list(place.glob("runs/*"))
+
+
+V2 = {
+    "--overlong-buffer 22": "must be less than --max-new-tokens 22",
+    "--reset-to best --eval-every 0": "--reset-to best needs validation",
+    "--reset-kl-above 1 --kl-coef 0": "watches the KL",
+    "--advantage everyone": "--advantage takes one of group, batch",
+}
+
+
+@pytest.mark.parametrize("args", V2)
+def test_v2_says_what_to_do(place, capsys, args):
+    assert prorl_v2.main(args.split()) == 1
+    one_sentence(capsys, V2[args])
+
+
+STATUS = {"nowhere": "nowhere is not a folder", "broken": "not a run folder", "other": "has no metrics.jsonl"}
+
+
+@pytest.mark.parametrize("args", STATUS)
+def test_status_says_what_to_do(place, capsys, args):
+    assert status.main([args]) == 1
+    one_sentence(capsys, STATUS[args])
+
+
+def test_recipes_say_what_to_do(capsys):
+    assert recipes.main(["show", "prorl-15b"]) == 1
+    one_sentence(capsys, "unknown recipe 'prorl-15b'")
+    assert recipes.main([]) == 1
+    one_sentence(capsys, "usage: python -m prorl_scale.recipes list")
+    assert recipes.main(["--help"]) == 0
+
+
+SCALE = {
+    "--dry-run --gpu-memory 2": "--gpu-memory 2.0 is a share",
+    "--dry-run --recipe nothing": "unknown recipe 'nothing'",
+    "--dry-run --mismatch always": "--mismatch takes one of off, tis, icepop",
+    "--dry-run --gpus few": "--gpus takes a whole number, not 'few'",
+    "--steps 3": "started by torchrun",
+    "--dry-run --max-prompt-tokens 127": "give --max-prompt-tokens 106",
+}
+
+
+@pytest.mark.parametrize("args", SCALE)
+def test_scale_says_what_to_do(place, capsys, monkeypatch, args):
+    train = pytest.importorskip("prorl_scale.train", reason="pip install -r requirements-rewards.txt")
+    monkeypatch.delenv("RANK", raising=False)
+    assert train.main(args.split()) == 1
+    one_sentence(capsys, SCALE[args])
+
+
+EVALUATE = {
+    "--sets math": "models",
+    "--models nowhere --sets math": "give NAME=DIR",
+    "--models a=nowhere --sets math": "no Hugging Face folder there",
+    "--models a=old --sets nothing": "unknown set 'nothing'",
+    "--models a=old --sets rows.json": "a file of your own is named by its path",
+    "--models a=old --sets none.jsonl": "there is no such file",
+    "--models a=old --sets math --n zero": "--n takes a whole number",
+    "--models a=old --sets math --n 0": "--n is 0",
+    "--models a=old --sets math --samples 3": "no option --samples",
+    "table nowhere": "is not an evaluation",
+}
+
+
+@pytest.mark.parametrize("args", EVALUATE)
+def test_evaluate_says_what_to_do(place, capsys, args):
+    evaluate = pytest.importorskip("prorl_scale.evaluate.__main__", reason="pip install -r requirements-rewards.txt")
+    assert evaluate.main(args.split()) == 1
+    one_sentence(capsys, EVALUATE[args])
+
+
+PREPARE = {
+    "--out x --own nothing.txt": "--own nothing.txt: give a .jsonl",
+    "--out x --recipe huge": "unknown recipe 'huge'",
+    "--out x --source maths=file": "--source takes NAME=PATH",
+    "--out x --files rows.jsonl": "no option --files",
+    "--recipe tiny": "out",
+}
+
+
+@pytest.mark.parametrize("args", PREPARE)
+def test_prepare_says_what_to_do(place, args):
+    data = pytest.importorskip("prorl_scale.data.__main__", reason="pip install -r requirements-rewards.txt")
+    with pytest.raises(SystemExit) as left:
+        data.main(["prepare", *args.split()])
+    assert str(left.value).startswith("error: ")
+    assert PREPARE[args] in str(left.value)
+    assert "\n" not in str(left.value)
+
+
+def test_there_are_sixty_of_them():
+    assert sum(map(len, (MINI, V2, STATUS, SCALE, EVALUATE, PREPARE))) + 2 >= 60
+
+
+@pytest.mark.parametrize(
+    ("args", "value"),
+    [("--binary-reward", True), ("--no-binary-reward", False), ("--binary-reward False", False),
+     ("--binary-reward=true", True), ("", None)],
+)  # fmt: skip
+def test_a_switch_left_open_can_be_set_either_way(args, value):
+    assert prorl_mini.cli.parse(prorl_mini.Config, args.split()).binary_reward is value
+
+
+def test_help_shows_the_defaults_in_force(capsys):
+    for model, expected in (("laptop", "(default: 100)"), ("other", "(default: 500)")):
+        with pytest.raises(SystemExit):
+            prorl_mini.cli.parse(prorl_mini.Config, ["--model", model, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert expected in text.split("--steps")[1].split("--")[0]
+
+
+def test_what_tyro_says_becomes_one_sentence():
+    with pytest.raises(UserError, match=r"^[^\n]+$"):
+        flags.read(prorl_mini.Config, ["--chat-template-kwargs"] * 2 + ["--eval-sets", "a", "b"])
+
+
+def test_a_pipe_that_closes_is_no_error():
+    pipe, mouth = os.pipe()
+    os.close(pipe)
+    os.close(mouth)
+    assert prorl_mini.cli.piped(lambda: 3) == 3
