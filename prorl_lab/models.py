@@ -270,10 +270,15 @@ def after_head(config: Any) -> Callable[[Tensor], Tensor]:
     if getattr(text, "logits_scaling", None) and text.model_type != "hyperclovax":  # which alone multiplies by it
         scale = 1 / scale
     if scale == 1.0 and not cap:
-        return lambda logits: logits
+        return unchanged
     if not cap:
         return lambda logits: logits * scale
     return lambda logits: cap * (logits * scale / cap).tanh()
+
+
+def unchanged(logits: Tensor) -> Tensor:
+    """What most models do to their logits."""
+    return logits
 
 
 def autocast(config: Any) -> contextlib.AbstractContextManager:

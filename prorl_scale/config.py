@@ -36,6 +36,7 @@ class Config(prorl_v2.Config):
     expect_length: float = 0.5  # mean tokens of an answer, as a share of max_new_tokens (ProRL, Fig. 2: 0.4 to 0.7)
     recipe: str | None = None  # a name from prorl_scale/recipes.py; its stages then change settings on the way
     domains: dict[str, float] | None = None  # share of each domain in the training prompts; None: the task's own
+    pass_rate: list[float] = dataclasses.field(default_factory=list)  # LOW HIGH: see prorl_scale/data/estimate.py
     mismatch: Literal["off", "tis", "icepop", "geometric"] = "off"  # correct for a sampler whose log-probs differ
     # Bounds of exp(trainer's log-prob - sampler's): 0.5 and 5; tis uses the upper one alone.  For geometric, of its
     # geometric mean over an answer: 0.99 and 1.01.
@@ -65,6 +66,8 @@ class Config(prorl_v2.Config):
     def check(self) -> None:
         """Raise UserError for settings that can't work, with what to do instead."""
         super().check()
+        if self.pass_rate and not (len(self.pass_rate) == 2 and 0 <= self.pass_rate[0] < self.pass_rate[1] <= 1):
+            raise UserError(f"--pass-rate takes two shares, the lower first, not {self.pass_rate}: give 0.02 0.98, say")
         low, high = self.mismatch_bounds
         if not low < high:
             raise UserError(

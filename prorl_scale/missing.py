@@ -78,6 +78,8 @@ def missing_data(config: Config) -> Missing | None:
     if not manifest.exists():
         reason = "not wholly prepared (no manifest.json)" if folder.is_dir() else "no such folder"
         return Missing("data", f"{folder}: {reason}", remedy)
+    if config.pass_rate and not (folder / "pass-rates.jsonl").exists():
+        return Missing("data", f"{folder}: no pass rates, which --pass-rate asks for", f"{remedy} --estimate MODEL")
     lacking = lacking_rows(config, folder, read_json(manifest))
     return Missing("data", f"{folder}: {', '.join(lacking)}", remedy) if lacking else None
 

@@ -178,6 +178,18 @@ class ChunkedLogprobs(torch.autograd.Function):
         )
 
 
+def plain_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, bias: Tensor | None) -> Tensor:
+    """`ChunkedLogprobs` without entropies, by torch's own kernel, in two thirds of its time; float32 on a CPU.
+
+    Not in bfloat16, where torch 2.13 gives log-probs in bfloat16, 0.03 nats off, and not for capped logits.
+    """
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=_chunk(weight))
+    bias = None if bias is None else bias / temperature
+    return -F.linear_cross_entropy(
+        hidden / temperature, weight, targets, linear_bias=bias, reduction="none", options=options
+    )
+
+
 def _head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     logits = models.accurate_product(hidden, weight.T)
     return logits if bias is None else logits + bias
@@ -188,8 +200,12 @@ def logits_at_once(gpu: bool) -> int:
     return LOGITS_AT_ONCE * (LARGER_ON_GPU if gpu else 1)
 
 
+def _chunk(weight: Tensor) -> int:
+    return max(1, logits_at_once(weight.is_cuda) // len(weight))
+
+
 def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
-    size = max(1, logits_at_once(weight.is_cuda) // len(weight))
+    size = _chunk(weight)
     return (slice(i, i + size) for i in range(0, tokens, size))
 
 
@@ -217,6 +233,9 @@ class Scorer(nn.Module):
         head = self.model.get_output_embeddings()
         before = take(hidden, 0, packed.before)
         after = models.after_head(self.config)
+        if before.dtype == torch.float32 and after is models.unchanged and not with_entropy and len(packed.targets):
+            logp = plain_logprobs(before, head.weight, packed.targets, temperature, head.bias)
+            return logp, torch.zeros_like(logp)
         return ChunkedLogprobs.apply(before, head.weight, packed.targets, temperature, with_entropy, head.bias, after)
 
 

@@ -4,7 +4,7 @@ Their answers are scored in the sandbox of `prorl_scale.rewards`: a task says wi
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,29 @@ def load_task(config: Any, stop_ids: list[int], tokenizer: Any) -> tasks.Task:
     """The task that --task names; a folder is one that `python -m prorl_scale.data prepare` wrote."""
     if Path(config.task).is_dir():
         limit = config.max_prompt_tokens or math.inf
-        task = MixtureTask(
-            Path(config.task), config.seed, stop_ids, lambda prompt: len(prompt_ids(tokenizer, prompt)) <= limit
-        )
+        folder, fits = Path(config.task), lambda prompt: len(prompt_ids(tokenizer, prompt)) <= limit
+        task = MixtureTask(folder, config.seed, stop_ids, fits, left_out(folder, config.pass_rate))
         tasks.say_what_is_held_out(config, task)
         return task
+    if config.pass_rate:
+        raise UserError(
+            f"--pass-rate needs prepared data with pass rates, and --task {config.task} is none: leave it out"
+        )
     if "/" in config.task and not Path(config.task).exists():
         raise UserError(
             f"there is nothing at {config.task}: write a mixture there with python -m prorl_scale.data prepare --out "
             f"{config.task}, or give another --task"
         )
     return tasks.load_task(config, stop_ids, sandboxed=True)
+
+
+def left_out(folder: Path, pass_rate: list[float]) -> frozenset[str]:
+    """The ids of training rows that --pass-rate leaves out; none without it.  Raises UserError without rates."""
+    if not pass_rate:
+        return frozenset()
+    from prorl_scale.data.estimate import outside
+
+    return outside(folder, *pass_rate)
 
 
 class MixtureTask:
@@ -37,16 +49,24 @@ class MixtureTask:
     before, since the weights may change during a run.  So training problems are to be had in their order alone.
 
     fits: whether a prompt is short enough; one that is not is left out, since among a hundred thousand there are some.
+    left_out: ids of training rows that are not drawn either.
 
     Raises UserError where the folder holds no such files, or none to hold out.
     """
 
-    def __init__(self, folder: Path, seed: int, stop_ids: list[int], fits: Callable[[list], bool] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        stop_ids: list[int],
+        fits: Callable[[list], bool] | None = None,
+        left_out: Collection[str] = (),
+    ):
         try:
             from prorl_scale.data import Mixture
 
-            splits = ("train", "validation")
-            self.train, self.held = (Mixture(folder, seed, split=split, keep=fits) for split in splits)
+            self.train = Mixture(folder, seed, keep=fits, left_out=left_out)
+            self.held = Mixture(folder, seed, split="validation", keep=fits)
         except (ImportError, OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{folder} does not open as prepared data ({error}): write it with python -m prorl_scale.data prepare, "

@@ -291,6 +291,40 @@ def test_chunked_head_equals_the_plain_one(monkeypatch, dtype):
         torch.testing.assert_close(a, b)
 
 
+def test_torchs_own_kernel_equals_the_chunked_head(monkeypatch):
+    """Values and gradients, also of the bias; where it would be wrong (bfloat16, caps, entropies) it is not taken."""
+    monkeypatch.setattr(policy, "LOGITS_AT_ONCE", 300)
+    torch.manual_seed(0)
+    inputs = [torch.randn(*shape).requires_grad_() for shape in ((10, 8), (100, 8), (100,))]
+    targets, upstream = torch.randint(0, 100, (10,)), torch.randn(10)
+    found = []
+    for kind in ("own", "torch"):
+        h, w, b = inputs
+        args = (targets, 1.2)
+        logp = (
+            policy.ChunkedLogprobs.apply(h, w, *args, False, b)[0]
+            if kind == "own"
+            else policy.plain_logprobs(h, w, *args, b)
+        )
+        found.append((logp, *torch.autograd.grad(logp, inputs, upstream)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(theirs, ours)
+
+    used = []
+    monkeypatch.setattr(policy, "plain_logprobs", lambda h, *rest: used.append(h.dtype) or h.sum(-1))
+    model = build_model()
+    model.set_attn_implementation(policy.ATTENTION)
+    packed = batch.pack([mini.Sample([1, 2], [3, 4])], "cpu")
+    policy.Scorer(model)(packed, 1.2)
+    assert used == [torch.float32]
+    policy.Scorer(model)(packed, 1.2, with_entropy=True)
+    model.config.final_logit_softcapping = 30.0
+    policy.Scorer(model)(packed, 1.2)
+    model.config.final_logit_softcapping = None
+    policy.Scorer(model.bfloat16())(packed, 1.2)
+    assert len(used) == 1
+
+
 def test_chunked_head_of_bfloat16_has_float32_logits():
     """Against the exact product of the same numbers; logits rounded to bfloat16 would be off by up to half a nat."""
     generator = torch.Generator().manual_seed(0)

@@ -7,6 +7,7 @@ from prorl_lab import flags
 from prorl_lab.errors import UserError
 from prorl_scale.rewards import SandboxError
 
+from .estimate import FILE, with_vllm
 from .prepare import Prepare, prepare
 
 
@@ -23,6 +24,12 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: can't write to {config.out} ({error.strerror}): choose another --out, or free some space")
     print(closing_table(manifest))
     print(f"three examples of each reason: {config.out / 'dropped'}; the rest: {config.out / 'manifest.json'}")
+    if config.estimate:
+        try:
+            with_vllm(config)
+        except (UserError, SandboxError) as error:
+            sys.exit(f"error: {error}")
+        print(f"how often each is solved: {config.out / FILE}; train with --pass-rate LOW HIGH")
 
 
 def closing_table(manifest: dict[str, Any]) -> str:

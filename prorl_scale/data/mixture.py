@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Mixture:
         seed: of the order.
         weights: share of each domain; by default that of its rows.  A domain that is left out is not drawn.
         split: "train" or "validation".
+        left_out: ids of rows that are never drawn.
         keep: of the prompts (chat messages) those for which this is true; by default all.
 
     Raises FileNotFoundError without prepared files, ValueError for a weighted domain that they do not have.
@@ -34,6 +35,7 @@ class Mixture:
         weights: dict[str, float] | None = None,
         split: str = "train",
         keep: Callable[[list[dict[str, str]]], bool] | None = None,
+        left_out: Collection[str] = (),
     ):
         files = sorted(Path(folder, split).glob("*.parquet"))
         if not files:
@@ -41,6 +43,8 @@ class Mixture:
         self.seed = seed
         # Tables, not lists: as Python objects the tests of 24,000 programs would fill the memory, once per process.
         table = pyarrow.concat_tables([parquet.read_table(file) for file in files])
+        if left_out:
+            table = table.filter(compute.invert(compute.is_in(table["id"], pyarrow.array(sorted(left_out)))))
         if keep:
             table = table.filter(
                 pyarrow.array([keep(prompt) for prompt in table["prompt"].to_pylist()], pyarrow.bool_())
@@ -90,11 +94,14 @@ class Mixture:
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor, for a checkpoint."""
-        return {"seed": self.seed, "position": self.position, "taken": dict(self.taken), "weights": dict(self.weights)}
+        rows = {domain: len(some) for domain, some in self.rows.items()}
+        cursor = {"seed": self.seed, "position": self.position, "taken": dict(self.taken)}
+        return {**cursor, "weights": dict(self.weights), "rows": rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken.  Raises ValueError if the seed or the domains are others."""
-        if state["seed"] != self.seed or state["taken"].keys() != self.taken.keys():
+        """Go on where `state_dict` was taken.  Raises ValueError if the seed, the domains or their rows are others."""
+        rows = {domain: len(some) for domain, some in self.rows.items()}
+        if state["seed"] != self.seed or state.get("rows", rows) != rows or state["taken"].keys() != rows.keys():
             raise ValueError("this cursor belongs to another seed or to other data")
         self.position, self.taken = state["position"], dict(state["taken"])
         self.set_weights(state["weights"])

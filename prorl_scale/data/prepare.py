@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from prorl_lab import inputs, own, questions, scoring
 from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
 from prorl_lab.questions import split_order
+from prorl_lab.settings import COOLEST
 from prorl_lab.split import split_of
 from prorl_lab.tasks import as_chat, held_out
 from prorl_scale.rewards import Pool, Verdict
@@ -70,6 +72,12 @@ class Prepare:
     seed: int = 0
     workers: int | None = None  # of the verifiers; by default one per CPU
     unsafe_verifiers: bool = False
+    # Then have a model answer the training prompts, and write how often each is solved (estimate.py), with vLLM.
+    estimate: str | None = None  # a Hugging Face folder
+    estimate_share: float = 1.0  # of the prompts
+    estimate_answers: int = 8  # to each
+    estimate_temperature: float = 1.2  # as training samples
+    estimate_tokens: int = 8192  # of an answer; the model's context may end it earlier
 
 
 def prepare(config: Prepare) -> dict[str, Any]:
@@ -84,6 +92,12 @@ def prepare(config: Prepare) -> dict[str, Any]:
     paths = {name: Path(path) for name, _, path in (item.partition("=") for item in config.source) if path}
     if len(paths) < len(config.source) or set(paths) - set(SOURCES):
         raise UserError(f"--source takes NAME=PATH, each NAME once and one of {', '.join(SOURCES)}: {config.source}")
+    if not (0 < config.estimate_share <= 1 and config.estimate_answers > 0 and config.estimate_tokens > 0):
+        raise UserError("--estimate-share is above 0 and at most 1, and answers and tokens are at least 1: mend them")
+    if not COOLEST <= config.estimate_temperature < math.inf:
+        raise UserError(
+            f"--estimate-temperature {config.estimate_temperature} is no temperature: give {COOLEST} or more"
+        )
     own_files = [own_file(path) for path in config.own]
     if unknown := sorted(set(config.keep) - set(judge.REASONS)):
         raise UserError(f"--keep {', '.join(unknown)}: choose from {', '.join(map(repr, judge.REASONS))}")
