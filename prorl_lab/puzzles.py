@@ -9,6 +9,7 @@ Which split a problem belongs to follows from its text alone.  Whatever the seed
 """
 
 import contextlib
+import functools
 import io
 import random
 from collections.abc import Callable, Iterator
@@ -45,6 +46,26 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(numpys)
 
 
+LARGEST = 10**1000  # of a number in a sequence
+
+
+@functools.cache
+def bound_sequences() -> None:
+    """Some rules of number_sequence square a number at every term, several times: one draw in some thousands would take
+    all memory.  The library throws such a sequence away, and takes another rule where this one raises OverflowError."""
+    from reasoning_gym.cognition.number_sequences import PatternRule
+
+    unbounded = PatternRule.apply
+
+    def apply(rule: Any, sequence: list[int], position: int) -> int:
+        result = unbounded(rule, sequence, position)
+        if abs(result) > LARGEST:
+            raise OverflowError
+        return result
+
+    PatternRule.apply = apply
+
+
 class NoProblem(Exception):
     """The generator made none from this seed: word_ladder finds no path, basic_arithmetic divides by zero."""
 
@@ -67,6 +88,8 @@ class Puzzles:
         return _quiet_and_seeded(seed) if self.task in GLOBAL else contextlib.nullcontext()
 
     def _create(self, seed: int) -> Any:
+        if self.task == "number_sequence":
+            bound_sequences()
         with self._alone(seed):
             size = REBUILT.get(self.task, SIZE)
             return reasoning_gym.create_dataset(self.task, seed=seed, size=size, **self.options)

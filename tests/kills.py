@@ -174,6 +174,7 @@ def family(
 
 def become(rank: int, ranks: int, port: int, told: Path) -> None:
     """What torchrun tells a worker; its output goes nowhere, its errors where asked."""
+    os.setsid()  # what is sent to the harness is not for its runs
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for path, number in ((told, 2), (os.devnull, 1)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)

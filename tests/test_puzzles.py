@@ -109,6 +109,12 @@ def test_a_generator_that_fails_costs_its_draw_and_not_the_run(good):
         puzzles.held_out("held-out", 0)
 
 
+def test_numbers_of_a_sequence_end_somewhere():
+    """Some of these draws used to square a number two dozen times, and took minutes and all memory."""
+    puzzles = Puzzles("number_sequence", 0)
+    assert max(len(puzzles.train(number)["question"]) for number in range(3200)) < 1000
+
+
 def settings(**more):
     given = {"eval_every": 1, "eval_prompts": 16, "eval_sets": None, "boundary_prompts": 32, "seed": 0}
     given["skip_bad_rows"] = False
