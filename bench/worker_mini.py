@@ -9,7 +9,7 @@ from typing import Any
 from measure import Yardstick, random_rewards, read_settings, write_result
 
 import prorl_mini
-from prorl_lab import tasks
+from prorl_lab import models, tasks
 
 
 class RandomTask:
@@ -83,13 +83,15 @@ def run(train: Any, config_class: Any, packages: list[str], **more: Any) -> None
     settings = read_settings()
     yardstick = Yardstick("step")
     # The only thing replaced: tasks that ship with the project grade answers, and this model writes noise.
-    # vLLM refuses a stop token beyond the vocabulary; that nothing ever stops is what the token was for.
+    # vLLM refuses a stop token beyond the vocabulary; that nothing ever stops is what the token was for.  So do our
+    # own checks, hence the second.
     tasks.load_task = lambda config, stop_ids, sandboxed=False: RandomTask(
         settings["prompt_texts"],
         [i for i in stop_ids if i < settings["vocabulary"]],
         yardstick,
         settings["prompts"] * settings["answers"],
     )
+    models.stop_ids = lambda config, tokenizer: [settings["vocabulary"]]
     with tempfile.TemporaryDirectory() as folder:
         train(config_class(**config(settings, folder), **more))
         lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

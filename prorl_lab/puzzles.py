@@ -50,22 +50,20 @@ LARGEST = 10**1000  # of a number in a sequence
 
 
 @functools.cache
-def bounded_sequences() -> None:
-    """Give the rules of number_sequence numbers that end somewhere.
+def bound_sequences() -> None:
+    """Some rules of number_sequence square a number at every term, several times: one draw in some thousands would take
+    all memory.  The library throws such a sequence away, and takes another rule where this one raises OverflowError."""
+    from reasoning_gym.cognition.number_sequences import PatternRule
 
-    Reasoning Gym 0.1.25: some rules square a number at every term, several times, so that one draw in some thousands
-    would take all memory.  The library takes another rule where one raises OverflowError.
-    """
-    from reasoning_gym.cognition import number_sequences
+    unbounded = PatternRule.apply
 
-    class BoundedRule(number_sequences.PatternRule):
-        def apply(self, sequence: list[int], position: int) -> int:
-            result = super().apply(sequence, position)
-            if abs(result) > LARGEST:
-                raise OverflowError
-            return result
+    def apply(rule: Any, sequence: list[int], position: int) -> int:
+        result = unbounded(rule, sequence, position)
+        if abs(result) > LARGEST:
+            raise OverflowError
+        return result
 
-    number_sequences.PatternRule = BoundedRule
+    PatternRule.apply = apply
 
 
 class NoProblem(Exception):
@@ -90,7 +88,8 @@ class Puzzles:
         return _quiet_and_seeded(seed) if self.task in GLOBAL else contextlib.nullcontext()
 
     def _create(self, seed: int) -> Any:
-        bounded_sequences()
+        if self.task == "number_sequence":
+            bound_sequences()
         with self._alone(seed):
             size = REBUILT.get(self.task, SIZE)
             return reasoning_gym.create_dataset(self.task, seed=seed, size=size, **self.options)

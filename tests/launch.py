@@ -1,5 +1,6 @@
 """Runs under torchrun, as the tests of prorl_scale start them."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -84,7 +85,8 @@ def kill_everything(process):
     """SIGKILL to torchrun and to all that it started, so that nobody gets to clean up."""
     family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
     for pid in family:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a verifier's process may end by itself meanwhile
+            os.kill(pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
     process.stderr.close()

@@ -1,6 +1,7 @@
 """What a step costs: counts held to the code that is counted, arithmetic to sums by hand, a run to its plan."""
 
 import dataclasses
+import json
 import math
 from types import SimpleNamespace
 
@@ -10,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForCausalLM
 
-from prorl_lab import cost, devices
+from prorl_lab import cost, devices, laptop, settings
 from prorl_lab.mfu import forward_flops
 from prorl_lab.shapes import Shape, layer_activations
-from prorl_scale import memory, plan, policy, recipes
+from prorl_scale import memory, plan, policy, recipes, train
 from prorl_scale.config import Config, stages_of
 
 R1 = memory.SHAPES[recipes.R1_DISTILL]
@@ -232,6 +233,27 @@ def test_a_run_is_compared_with_its_plan():
     assert set(table["seen"].values()) == {1.0}
     assert table["with these answers"]["update"] < table["predicted"]["update"]
     assert "together" in plan.comparison_text(table)
+
+
+def test_a_run_says_it_once_after_its_first_steps(tmp_path, monkeypatch):
+    """On rank 0 of a CPU run: a table on the screen and in the folder, and nothing in metrics.jsonl."""
+    monkeypatch.setattr(train.distributed, "rank", lambda: 0)
+    monkeypatch.setattr(train.distributed, "world", lambda: 2)
+    monkeypatch.setattr(devices, "cpu", lambda rows, width: dataclasses.replace(ONE, asynchronous=False))
+    said = []
+    config = settings.resolve(Config(**{**recipes.LAPTOP.settings, **recipes.LAPTOP.stages[0].changes}))
+    shape = laptop.model_config(laptop.WarmUp(), 202)
+    folder = SimpleNamespace(path=tmp_path, say=said.append)
+    run = train.Run(config, SimpleNamespace(config=shape), None, None, None, None, None, folder)
+    seconds = {f"seconds_{phase}": 0.5 for phase in ("generate", "reward", "logprobs", "update", "push")}
+    row = {"ledger": {"ascending": {"generated": 64, "kept": 32}}, "length": 10.0, **seconds}
+    for _ in range(plan.COMPARED + 5):
+        run.compare_with_plan(row)
+    assert len(said) == 1
+    table = json.loads((tmp_path / "prediction.json").read_text())
+    assert set(table) == {"predicted", "with these answers", "seen"}
+    assert table["seen"] == {key.removeprefix("seconds_"): 0.5 for key in seconds}
+    assert all(value >= 0 for value in table["predicted"].values())
 
 
 # ---------------------------------------------------------------- devices

@@ -112,8 +112,7 @@ def test_a_generator_that_fails_costs_its_draw_and_not_the_run(good):
 def test_numbers_of_a_sequence_end_somewhere():
     """Some of these draws used to square a number two dozen times, and took minutes and all memory."""
     puzzles = Puzzles("number_sequence", 0)
-    longest = max(len(puzzles.train(number)["question"]) for number in range(3200))
-    assert 1000 < longest < 10_000
+    assert max(len(puzzles.train(number)["question"]) for number in range(3200)) < 1000
 
 
 def settings(**more):

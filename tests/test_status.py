@@ -252,3 +252,11 @@ def test_running_mean_does_not_cross_a_reset(tmp_path, monkeypatch):
         assert kl == [[1.0] * 150, [0.0] * 150]
     finally:
         plt.close(figure)
+
+
+def test_hours_of_all_devices(folder):
+    """900 s of steps on 32 GPUs, 40 steps of 20 s to go; a folder of before says nothing."""
+    here = folder([row_ if "event" in row_ else {**row_, "ranks": 32} for row_ in ROWS], device="cuda")
+    assert stands(here).devices == (32, "GPU")
+    assert "GPU-hours        8 on 32, 7.111 to go (steps alone)" in text(here)
+    assert "-hours" not in text(folder())
