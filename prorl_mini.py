@@ -2,9 +2,9 @@
 
 GRPO samples G answers per prompt, scores them, and makes the better ones of each group more likely.  Run long enough it
 may stall: the policy turns deterministic and stops exploring, or it is held back by its distance to a reference that
-never moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what kept it going: a clip range wider above than below,
-dynamic sampling, hot rollouts (temperature 1.2), and a small KL penalty to a reference that is now and then RESET to
-the policy.  The paper does not state the level of its loss; the token level is a choice.
+never moves.  ProRL (Liu et al. 2025, arXiv 2505.24864) adds what its authors say kept it going: a clip range wider
+above than below, dynamic sampling, hot rollouts (temperature 1.2), and a small KL penalty to a reference that is now
+and then RESET to the policy.  The paper does not state the level of its loss; the token level is a choice.
 
     make mini                                             a tiny model on a CPU, in minutes
     python prorl_mini.py --help                           every setting
@@ -605,7 +605,7 @@ def reset_reference(policy: Any, reference: Any, optimizer: Any, keep_optimizer:
 
 
 def reset_if_due(run: Run, reason: str | None = None) -> bool:
-    """Reset where `should_reset`, or the caller, has a reason -> whether that was done."""
+    """Reset where `should_reset`, or a caller (`prorl_v2`, `prorl_scale`), has a reason -> whether it did."""
     state, config = run.state, run.config
     reason = should_reset(state.step, state.last_reset, state.history, config) or reason
     if reason is None:

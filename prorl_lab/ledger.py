@@ -86,10 +86,11 @@ def prompts_to_draw(missing: int, rounds: list[tuple[int, int]], drawn: int, con
     step.  drawn: prompts of this step so far.
 
     A round takes as long as its longest answer, and nearly as long for many prompts as for few.  So it draws what is
-    missing over the share that was kept of late, and a tenth more, lest chance make another round necessary.  A step
-    that lacks a few groups asks for an eighth of P: what is too much waits for the next step.  One more group, kept,
-    stands for the time before the first round and against a division by zero.  `--draw rounds`: P prompts in each
-    round, as in the code base of the paper.
+    missing over the share that was kept of late, and a tenth more, lest chance make another round necessary.  Where
+    less than an eighth of P is missing it counts an eighth: a few prompts more hardly make the round longer, a second
+    round would, and what is too much waits for the next step.  One prompt more, and kept, is counted: before the first
+    round all are taken to be kept, and nothing is divided by zero.  `--draw rounds`: P prompts in each round, as in the
+    code base of the paper.
 
     >>> from types import SimpleNamespace
     >>> config = SimpleNamespace(draw="adaptive", dynamic_sampling=True, prompts_per_step=32, max_rounds=4)
@@ -102,7 +103,8 @@ def prompts_to_draw(missing: int, rounds: list[tuple[int, int]], drawn: int, con
         return 0
     if config.draw == "rounds" or not config.dynamic_sampling:
         return config.prompts_per_step
-    prompts, kept = map(sum, zip((1, 1), *rounds, strict=True))
+    prompts = 1 + sum(count for count, _ in rounds)
+    kept = 1 + sum(count for _, count in rounds)
     wanted = max(missing, config.prompts_per_step / 8)
     return min(math.ceil(1.1 * wanted * prompts / kept), config.max_rounds * config.prompts_per_step - drawn)
 

@@ -280,11 +280,19 @@ def test_contents_list_every_chapter_and_its_minutes():
 
 
 def test_the_rule_of_minutes():
-    """150 words, 6 lines of code and a question are 1 + 1 + 3 minutes; outputs and solutions are free."""
+    """150 words of text, of output and of solution, 6 lines of code and two questions: 1 + 1 + 1 + 1 + 7 minutes."""
     code = "".join(f"x = {i}\n" for i in range(6))
-    blocks = f"```python\n{code}```\n\n```text\n{'out ' * 999}\n```"
-    text = f"{'word ' * 150}\n\n{blocks}\n\n## Exercise\n\n1. Why?\n\n<details>{'a ' * 999}"
-    assert build.minutes(text) == 5
+    blocks = f"```python\n{code}```\n\n```text\n{'out ' * 150}\n```\n\n```console\n$ {'free ' * 999}\n```"
+    text = f"{'word ' * 150}\n\n{blocks}\n\n## Exercise\n\n1. Why?\n2. How?\n\n<details>{'a ' * 150}"
+    assert build.minutes(text) == 11
+
+
+@each_text
+def test_no_wrapped_line_turns_into_a_list(name):
+    """A line of prose that happens to begin with "2. " is a list to every renderer."""
+    for part in build.pieces(TEXTS[name]):
+        if part.kind == "prose" and not re.match(r"\d+\. |[-+*] ", part.text):
+            assert not re.search(r"^ *(\d+\.|[-+*]) ", part.text, re.MULTILINE), f"line {part.line}"
 
 
 def test_the_short_path_takes_an_hour():

@@ -109,21 +109,28 @@ def unsaid(parts: list[Piece]) -> Iterator[tuple[Piece, str]]:
 
 # ---------------------------------------------------------------- minutes
 
-WORDS, LINES, QUESTION = 150, 6, 3  # a minute of text, a minute of code, the minutes that a question takes
+WORDS, LINES, QUESTION = 150, 6, 3.5  # a minute of text, a minute of code, the minutes that a question takes
 
 
 def minutes(text: str) -> int:
     """How long a chapter, or a section of one, takes: words and lines of code by rate, and the exercise's questions.
 
-    Code includes what is typed into a debugger.  Outputs, commands and solutions are free; nothing is run.
+    Words are those of the text, of what the blocks print and of the solutions, whose code is skimmed like text.  Code
+    includes what is typed into a debugger.  Commands are free; nothing is run.
     """
     text, _, exercise = text.partition("\n## Exercise")
+    asked, _, solved = exercise.partition("<details>")
     parts = pieces(text)
-    words = sum(len(re.findall(r"\w[\w'.-]*", part.text)) for part in parts if part.kind == "prose")
+    words = sum(count_words(part.text) for part in parts if part.kind in ("prose", "text")) + count_words(solved)
     starts = {"python": r"^\S|^ +\S", "pdb": r"^\(Pdb\)"}
     code = sum(len(re.findall(starts[part.kind], part.text, re.MULTILINE)) for part in parts if part.kind in starts)
-    questions = len(re.findall(r"^\d+\. ", exercise.partition("<details>")[0], re.MULTILINE))
+    questions = len(re.findall(r"^\d+\. ", asked, re.MULTILINE))
     return round(words / WORDS + code / LINES + QUESTION * questions)
+
+
+def count_words(text: str) -> int:
+    """Words and numbers."""
+    return len(re.findall(r"\w[\w'.-]*", text))
 
 
 def section(text: str, heading: str) -> str:
