@@ -567,7 +567,8 @@ def test_real_references_are_read_and_are_themselves_and_no_other() -> None:
     found = sorted({gold for name in FILES for gold in golds(name) if gold.strip() and len(gold) <= 500})
     assert len(found) > 3_000
     texts = [(gold, reader.read(gold, gold=True)) for gold in found]
-    unread = [gold for gold, value in texts if isinstance(value, Text) and not value.why.startswith("letters")]
+    read_as_text = ("letters", "a date")
+    unread = [gold for gold, value in texts if isinstance(value, Text) and not value.why.startswith(read_as_text)]
     assert [g for g in unread if not set(canonical(tokenize(g))) <= set("abcdefghijklmnopqrstuvwxyz ")] == []  # words
     assert [gold for gold in found if math(gold, gold) != 1] == []
     shuffled = random.Random(0).sample(found, len(found))
