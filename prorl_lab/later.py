@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+_PUT_OFF: list["Later"] = []
+
 
 class Later:
     """Stands for a module, or for a name in it, until it is used.
@@ -13,6 +15,7 @@ class Later:
 
     def __init__(self, module: str, name: str | None = None):
         self._module, self._name = module, name
+        _PUT_OFF.append(self)
 
     def _found(self) -> Any:
         module = importlib.import_module(self._module)
@@ -23,3 +26,9 @@ class Later:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._found()(*args, **kwargs)
+
+
+def import_now() -> None:
+    """Import all that has been put off: before forks that would each do it again."""
+    for later in _PUT_OFF:
+        later._found()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import tasks
+from prorl_lab import later, tasks
 from prorl_scale.evaluate import __main__ as command
 from prorl_scale.evaluate import sampler, store
 
@@ -73,7 +73,8 @@ def in_child(work: Callable[[], int]) -> int:
 
 def killed(out: Path, args: list[str]) -> None:
     """OUT/N holds the evaluation that was killed at operation N and then continued; the last N was not killed."""
-    task = tasks.LaptopTask(0, [])  # once; it takes most of the time
+    later.import_now()  # once, as this: they take most of the time
+    task = tasks.LaptopTask(0, [])
     tasks.LaptopTask = lambda *_: task
     for operation in itertools.count():
         here = [*args, "--out", str(out / str(operation))]

@@ -42,7 +42,7 @@ from transformers import modeling_utils
 
 import prorl_mini as mini
 import prorl_v2
-from prorl_lab import laptop, lock, models, report, run_folder, tasks
+from prorl_lab import laptop, later, lock, models, report, run_folder, tasks
 from prorl_scale import checkpoint, distributed, start, train
 from tests.launch import MACHINE
 from tests.scale_run import StandIn
@@ -126,6 +126,7 @@ def stand_ins() -> None:
         Path(args[-1]).write_bytes(b"a figure")
 
     torch.set_num_threads(1)
+    later.import_now()
     lock.BEAT = 1000.0  # no thread is to touch the disk of a fork
     report.draw_curve, report.draw_boundary = draw, draw
     tasks.load_task = lambda config, stop_ids, sandboxed=False: Toy()
