@@ -361,11 +361,13 @@ def evaluate(config: Config) -> Path:
     """Answer and score everything that is not yet on the disk -> the folder.  Raises UserError on bad input."""
     sampler.take_gpu()
     resolve(config)
+    new = not config.out.exists()
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"can't write to {config.out} ({error.strerror}): choose another --out") from error
     lock = FolderLock(config.out, config.break_lock, f"lock-{rank()}" if rank() else "lock")
+    lock.made_folder = new  # of a mistake nothing is left
     try:
         return _evaluate(config)
     finally:
