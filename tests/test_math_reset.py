@@ -6,6 +6,7 @@ import doctest
 import importlib
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,11 +218,18 @@ def test_inputs_are_unchanged(name):
             assert np.array_equal(old, new)
 
 
-EXAMPLES = [
-    *("prorl_mini", "prorl_v2", "prorl_lab.errors", "prorl_lab.report", "prorl_lab.scoring.extract"),
-    *("prorl_lab.tensorboard", "prorl_scale.batch", "prorl_scale.health", "prorl_scale.mfu", "prorl_scale.plan"),
-    *("prorl_scale.status",),
+ROOT = Path(mini.__file__).parent
+SOURCES = [
+    ROOT / "prorl_mini.py",
+    ROOT / "prorl_v2.py",
+    *ROOT.glob("prorl_lab/**/*.py"),
+    *ROOT.glob("prorl_scale/**/*.py"),
 ]
+EXAMPLES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in SOURCES
+    if "    >>> " in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
