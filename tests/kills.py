@@ -74,7 +74,7 @@ WINDOWS = {  # what SIGTERM comes during: owner, function, its n-th call
     "first evaluation": (mini, "evaluate", 1),
     "evaluation of a step": (mini, "evaluate", 4),
     "first save": (run_folder, "plain_state", 1),
-    "later save": (torch, "save", 5),
+    "later save": (run_folder, "plain_state", 2),
     "export": (run_folder.RunFolder, "export", 2),
     "summary": (run_folder.RunFolder, "finish", 1),
 }
