@@ -7,7 +7,6 @@ import inspect
 import json
 import re
 import shlex
-import statistics
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 import prorl_mini as mini
 import prorl_v2 as v2
 from prorl_lab.ledger import Ledger
-from tutorials import build
+from tutorials import build, toolbox
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -101,15 +100,19 @@ def test_metrics_named_in_the_readme_are_written():
 
 
 def test_levels_named_in_the_readme_are_those_of_the_recorded_runs():
-    """Clip shares over three seeds, and where the entropy of the long run ends."""
+    """Clip and truncation over four runs, and where the entropy of the long run ends."""
 
     def column(run, key):
         rows = map(json.loads, (LAPTOP / run / "metrics.jsonl").read_text().splitlines())
         return [row[key] for row in rows if "event" not in row]
 
-    for run in ("prorl-0", "prorl-1", "prorl-2"):
-        assert f"{100 * statistics.mean(column(run, 'clip_high')):.2f} % and 1 to 2 % in the recorded runs" in README
-        assert 0.01 <= statistics.mean(column(run, "clip_low")) <= 0.02
+    chapter = (ROOT / "tutorials/06-prolonged.md").read_text()
+    for text in (README, chapter):
+        assert all(level in text for level in toolbox.levels().values())
+    both = "one update per step and no groups kept over"
+    assert (README.count(both), chapter.lower().count(both)) == (1, 2)  # in the chapter a solution says it as well
+    runs = ("mini-long", "prorl-0", "prorl-1", "prorl-2")
+    assert max(column(run, "truncated")[0] for run in runs) == pytest.approx(1 / 3, abs=0.01)
     assert f"down to {column('mini-long', 'entropy')[-1]:.2f} as the task is solved" in README
 
 

@@ -285,6 +285,8 @@ def test_the_rule_of_minutes():
     blocks = f"```python\n{code}```\n\n```text\n{'out ' * 150}\n```\n\n```console\n$ {'free ' * 999}\n```"
     text = f"{'word ' * 150}\n\n{blocks}\n\n## Exercise\n\n1. Why?\n2. How?\n\n<details>{'a ' * 150}"
     assert build.minutes(text) == 11
+    printed = "".join(f"    y = {i}\n" for i in range(11))
+    assert build.minutes(f"```python\nprint(toolbox.body(f))\n```\n\n```text\n{printed}```\n") == 2
 
 
 @each_text

@@ -116,13 +116,17 @@ def minutes(text: str) -> int:
     """How long a chapter, or a section of one, takes: words and lines of code by rate, and the exercise's questions.
 
     Words are those of the text, of what the blocks print and of the solutions, whose code is skimmed like text.  Code
-    includes what is typed into a debugger.  Commands are free; nothing is run.
+    includes what is typed into a debugger and the source that `toolbox.body` prints.  Commands are free, and nothing is
+    run.
     """
     text, _, exercise = text.partition("\n## Exercise")
     asked, _, solved = exercise.partition("<details>")
     parts = pieces(text)
+    for above, part in itertools.pairwise(parts):
+        if part.kind == "text" and "toolbox.body(" in above.text:
+            part.kind = "source"
     words = sum(count_words(part.text) for part in parts if part.kind in ("prose", "text")) + count_words(solved)
-    starts = {"python": r"^\S|^ +\S", "pdb": r"^\(Pdb\)"}
+    starts = {"python": r"^ *\S", "source": r"^ *\S", "pdb": r"^\(Pdb\)"}
     code = sum(len(re.findall(starts[part.kind], part.text, re.MULTILINE)) for part in parts if part.kind in starts)
     questions = len(re.findall(r"^\d+\. ", asked, re.MULTILINE))
     return round(words / WORDS + code / LINES + QUESTION * questions)

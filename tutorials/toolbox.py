@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,27 @@ def took(count: int) -> str:
 def summary(run: str, folder: Path = LAPTOP) -> dict[str, Any]:
     """What the run's summary.json holds."""
     return read_json(folder / run / "summary.json")
+
+
+def levels() -> dict[str, str]:
+    """What four recorded runs show of clip and truncation, as the tables of README and chapter 6 say it."""
+    runs = [steps(name) for name in ("mini-long", "prorl-0", "prorl-1", "prorl-2")]
+
+    def means(key: str, width: int, first: int, last: int) -> list[float]:
+        """Per cent, over each stretch of so many steps, of all runs that come so far."""
+        starts = range(first - 1, last, width)
+        return [
+            100 * sum(row[key] for row in run[at : at + width]) / width for run in runs for at in starts if run[at:]
+        ]
+
+    high, low, late = means("clip_high", 100, 1, 800), means("clip_low", 100, 1, 200), means("clip_low", 100, 701, 800)
+    cut, after = means("truncated", 50, 51, 100), means("truncated", 50, 151, 800)
+    return {
+        "clip": f"about {sum(high) / len(high):.2f} % above; {min(low):.0f} to {max(low):.1f} % below in the first 200 "
+        f"steps, falling to {late[0]:.1f} %",
+        "truncated": f"{min(cut):.0f} to {max(cut):.0f} % in steps 51 to 100, below {math.ceil(max(after))} % from "
+        "step 151 on",
+    }
 
 
 def group() -> dict[str, Any]:
