@@ -1,5 +1,11 @@
 """Fixtures for any test file."""
 
+import os
+
+# For this process and those that tests start: beside other work two threads wait for each other at every small product,
+# and a suite of minutes takes an hour.  It also makes what is compared independent of the machine's processors.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
 
 import pytest
