@@ -28,7 +28,7 @@ def kills(*args):
 def test_some_kills_and_full_disks(tmp_path):
     """Of mini: the first moments of a run, its first save and its end, and some between."""
     assert len(kills("every", "mini", tmp_path / "kills", 71)) > 8
-    assert len(kills("full", "mini", tmp_path / "full", 53)) > 3
+    assert len(kills("full", "mini", tmp_path / "full", 23)) > 3
 
 
 def test_some_kills_of_two_processes(tmp_path):
