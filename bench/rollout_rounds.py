@@ -198,7 +198,7 @@ def run_once(tree: Path, given: Measure, seed: int) -> dict[str, float]:
         "rounds": len(rounds) / len(steps),
         "kept": groups / sum(row["groups_generated"] for row in steps),
         "tokens wasted": sum(row["tokens_wasted"] for row in steps) / groups,
-        "length trained on": statistics.mean(length for rank in ranks[:1] for length in rank["lengths"]),
+        "tokens kept": sum(row["tokens"] - row["tokens_wasted"] for row in steps) / groups,
         **{f"ms at {n}": value for n, value in decode_times(times).items()},
     }
 

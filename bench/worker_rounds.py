@@ -81,12 +81,12 @@ class Task:
         return tasks.Problem("chain", words, {"solvable": dice.random() < self.kept / 0.96})
 
     def score(self, answers: list[tuple[tasks.Problem, str]]) -> list[float]:
-        return [float(p.entry["solvable"] and len(text) > 4 * self.median) for p, text in answers]
+        return [float(p.entry["solvable"] and len(text) > self.median) for p, text in answers]
 
 
 def watch(seen: dict[str, list]) -> None:
     """Count what this rank decodes: a row for each round of training, and the time of each decode step."""
-    start, write, collect = rollout.Engine.__init__, train.Run.write, train.prorl_mini.collect_groups
+    start, write = rollout.Engine.__init__, train.Run.write
 
     def __init__(self, *args):
         start(self, *args)
@@ -107,12 +107,7 @@ def watch(seen: dict[str, list]) -> None:
         seen["rounds"].append({"step": self.state.step, "iterations": len(seen["decode"]) - before})
         return groups
 
-    def collected(run):
-        groups, ledger = collect(run)
-        seen["lengths"] += [len(sample.answer) for group in groups for sample in group]
-        return groups, ledger
-
-    rollout.Engine.__init__, train.Run.write, train.prorl_mini.collect_groups = __init__, counted, collected
+    rollout.Engine.__init__, train.Run.write = __init__, counted
 
 
 def main() -> int:
@@ -122,7 +117,7 @@ def main() -> int:
     if MAIN:
         make_model(folder / "model", median)
     tasks.load_task = lambda *args, **named: Task(given["kept"], median)
-    seen: dict[str, list] = {"decode": [], "rounds": [], "lengths": []}
+    seen: dict[str, list] = {"decode": [], "rounds": []}
     watch(seen)
     arguments = {
         "model": folder / "model", "out": folder / "run", "base-cache": folder / "base", "seed": given["seed"],
