@@ -94,8 +94,9 @@ def resolved(job: Job) -> Any:
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return settings.resolve(cli.parse(program.Config, job.flags))
-    except SystemExit as error:
-        words = " ".join("".join(c if c.isascii() else " " for c in said.getvalue()).split())
+    except (SystemExit, UserError) as error:
+        told = str(error) if isinstance(error, UserError) else said.getvalue()
+        words = " ".join("".join(c if c.isascii() else " " for c in told).split())
         raise UserError(f"{job.study.program}.py does not take the flags of arm {job.arm!r}: {words}") from error
 
 

@@ -280,9 +280,7 @@ def test_settings_that_cannot_work(capsys, as_rank, args, says):
 def test_only_rank_0_speaks(capsys, as_rank):
     as_rank(1)
     assert train.main(["--recipe", "laptob"]) == 1
-    with pytest.raises(SystemExit) as stopped:
-        train.main(["--no-such-flag"])
-    assert stopped.value.code == 2
+    assert train.main(["--no-such-flag"]) == 1
     assert capsys.readouterr() == ("", "")
 
 
