@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +30,6 @@ def run(config_class: type, train: Any, args: list[str] | None, parser: Any = No
     finally:
         release_all()  # whatever ended the run, it writes no more
     return 0
-
-
-def piped(main: Callable[[], int]) -> int:
-    """The exit code of `main`; where its output goes to a `head` that has seen enough, 0 and no traceback."""
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
-        return 0
-    return code
 
 
 def parse(config_class: type, args: list[str] | None) -> Any:

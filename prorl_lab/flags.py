@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -16,7 +18,7 @@ from prorl_lab.errors import UserError
 ELSEWHERE = {
     "lr": "learning_rate", "batch_size": "prompts_per_step", "group_size": "answers_per_prompt", "beta": "kl_coef",
     "num_generations": "answers_per_prompt", "max_tokens": "max_new_tokens", "max_completion_length": "max_new_tokens",
-    "max_steps": "steps", "output_dir": "out", "output": "out", "dataset": "task", "data": "task", "gpus": "gpus",
+    "max_steps": "steps", "output_dir": "out", "output": "out", "dataset": "task", "data": "task",
     "clip_high": "eps_high", "clip_low": "eps_low", "model_name_or_path": "model", "num_threads": "threads",
 }  # fmt: skip
 
@@ -30,8 +32,21 @@ def read(kind: type, args: list[str], **how: Any) -> Any:
             return tyro.cli(kind, args=args, **how)
     except SystemExit as leaving:
         if leaving.code in (0, None):
-            raise
+            raise SystemExit(piped(lambda: 0)) from None  # its text is out, or nobody wants it
         raise UserError(sentence(told.getvalue())) from leaving
+    except BrokenPipeError:
+        raise SystemExit(piped(lambda: 0)) from None
+
+
+def piped(main: Callable[[], int]) -> int:
+    """The exit code of `main`; where its output goes to a `head` that has seen enough, 0 and no traceback."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
+        return 0
+    return code
 
 
 def sentence(box: str) -> str:

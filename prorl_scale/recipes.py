@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from prorl_lab import cli
+from prorl_lab import flags
 from prorl_lab.errors import UserError
 
 
@@ -391,4 +391,4 @@ def main(args: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.piped(lambda: main(sys.argv[1:])))
+    sys.exit(flags.piped(lambda: main(sys.argv[1:])))

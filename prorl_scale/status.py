@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from prorl_lab import cli, report
+from prorl_lab import flags, report
 from prorl_lab.cli import stored_settings
 from prorl_lab.errors import UserError
 from prorl_lab.files import read_json
@@ -383,4 +383,4 @@ def draw(source: Source, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.piped(main))
+    sys.exit(flags.piped(main))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -209,8 +211,17 @@ def test_what_tyro_says_becomes_one_sentence():
         flags.read(prorl_mini.Config, ["--chat-template-kwargs"] * 2 + ["--eval-sets", "a", "b"])
 
 
-def test_a_pipe_that_closes_is_no_error():
-    pipe, mouth = os.pipe()
-    os.close(pipe)
-    os.close(mouth)
-    assert prorl_mini.cli.piped(lambda: 3) == 3
+@pytest.mark.parametrize("command", ["prorl_mini.py --help", "-m prorl_scale.recipes list"])
+def test_a_pipe_that_closes_is_no_error(command):
+    """As `| head` does to a text that is longer than it wants."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, *command.split()], stdout=writer, stderr=subprocess.PIPE, cwd=Path(prorl_mini.__file__).parent
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+def test_without_a_broken_pipe_the_exit_code_is_kept():
+    assert flags.piped(lambda: 3) == 3
