@@ -15,8 +15,8 @@ from prorl_lab import models, tasks
 class RandomTask:
     """The prompts of the settings file in turn; rewards that do not look at the answers."""
 
-    def __init__(self, prompts: list[str], stop_ids: list[int], yardstick: Yardstick, per_rollout: int):
-        self.prompts, self.stop_ids, self.yardstick = prompts, stop_ids, yardstick
+    def __init__(self, prompts: list[str], yardstick: Yardstick, per_rollout: int):
+        self.prompts, self.stop_ids, self.yardstick = prompts, [], yardstick
         self.per_rollout, self.scored = per_rollout, 0
         self.tiers = ["bench"]
         self.draw = random.Random(0)
@@ -44,6 +44,7 @@ def config(settings: dict[str, Any], out: str) -> dict[str, Any]:
         save_every=10**9,
         prompts_per_step=settings["prompts"],
         answers_per_prompt=settings["answers"],
+        draw="rounds",  # as many answers in each step: the yardstick counts on it, and all sides do the same work
         temperature=settings["temperature"],
         max_new_tokens=settings["answer_tokens"],
         rollout_batch=settings["prompts"] * settings["answers"],
@@ -83,15 +84,11 @@ def run(train: Any, config_class: Any, packages: list[str], **more: Any) -> None
     settings = read_settings()
     yardstick = Yardstick("step")
     # The only thing replaced: tasks that ship with the project grade answers, and this model writes noise.
-    # vLLM refuses a stop token beyond the vocabulary; that nothing ever stops is what the token was for.  So do our
-    # own checks, hence the second.
+    # Its end token lies beyond the vocabulary, so that nothing ever stops; vLLM and our own checks refuse such a token.
     tasks.load_task = lambda config, stop_ids, sandboxed=False: RandomTask(
-        settings["prompt_texts"],
-        [i for i in stop_ids if i < settings["vocabulary"]],
-        yardstick,
-        settings["prompts"] * settings["answers"],
+        settings["prompt_texts"], yardstick, settings["prompts"] * settings["answers"]
     )
-    models.stop_ids = lambda config, tokenizer: [settings["vocabulary"]]
+    models.stop_ids = lambda config, tokenizer: []
     with tempfile.TemporaryDirectory() as folder:
         train(config_class(**config(settings, folder), **more))
         lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
