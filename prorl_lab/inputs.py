@@ -1,6 +1,7 @@
 """What a run reads, known by its content: a file that changed since is refused at a resume, never mixed in."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from prorl_lab.errors import UserError
 
 PATHS = ("model", "task", "base_cache")  # settings that may name a place on this machine
+OF_PYTHON = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?")
 
 
 def sum_of(path: Path) -> str:
@@ -29,10 +31,19 @@ def sums(places: Iterable[Path]) -> dict[str, str]:
     return {str(file.absolute()): sum_of(file) for place in places for file in files_at(place)}
 
 
+def file_of_python(task: str) -> tuple[Path, str | None] | None:
+    """The file, and the object in it, that a --task means; None where it means no file of Python.
+
+    >>> file_of_python("my_task.py:Sums"), file_of_python("leg_counting")
+    ((PosixPath('my_task.py'), 'Sums'), None)
+    """
+    found = OF_PYTHON.fullmatch(task)
+    return (Path(found["path"]), found["name"]) if found else None
+
+
 def place_of(task: str) -> Path:
     """What --task names on the disk, where it does: without the :NAME of an object in a file of Python."""
-    path, colon, _ = task.rpartition(":")
-    return Path(path if colon and path.endswith(".py") else task)
+    return (file_of_python(task) or (Path(task), None))[0]
 
 
 def of_run(config: Any) -> dict[str, str]:

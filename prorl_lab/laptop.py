@@ -27,6 +27,7 @@ WORDS = [
     *("grape", "house", "island", "jungle", "kite", "lemon", "mango", "night", "ocean", "pearl", "queen", "river"),
     *("stone", "tiger", "uncle", "valley", "water", "xenon", "yacht", "zebra"),
 ]
+CONTEXT = 128  # tokens of a prompt and its answer together
 ASCENDING, DESCENDING, ANSWER = "ascending", "descending", "="
 WARM_UP_LENGTHS = range(2, 6)  # all that the base model was ever shown
 TRAIN_LENGTHS = range(4, 17)  # what RL draws from, each length equally often
@@ -68,7 +69,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
     vocabulary = {piece: i for i, piece in enumerate(["<pad>", "<eos>", *pieces])}
     return Qwen2Tokenizer(
         vocabulary, list(merges), unk_token="<pad>", eos_token="<eos>", pad_token="<pad>",
-        add_prefix_space=True, model_max_length=128,
+        add_prefix_space=True, model_max_length=CONTEXT,
     )  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def model_config(settings: WarmUp, vocabulary: int) -> Qwen2Config:
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.heads,
-        max_position_embeddings=128,
+        max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         pad_token_id=0,
         eos_token_id=1,

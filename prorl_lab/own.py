@@ -21,7 +21,6 @@ import itertools
 import json
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,22 +34,11 @@ from prorl_lab.split import Epochs, asked, split_of
 from prorl_lab.tasks import Problem
 from prorl_lab.verify import Verifier
 
-NAMED = re.compile(r"(?P<path>.+\.py)(?::(?P<name>\w+))?")
 ENDLESS = 2**61  # a file that has this problem has no last one, as far as a run can tell
 MOST = 1_000_000  # problems of a file that has a last one: all are read at the start
 LOOK = 256  # problems that the tiers are read from
 SEARCH = 20_000  # problems without a new one after which a tier is taken to have no more
 PROBES = ("", "no idea", "\\boxed{1} <answer>1</answer>", "\x00\ud7ff\U0001f642" * 3, "9" * 5000)
-
-
-def names(task: str) -> tuple[Path, str | None] | None:
-    """The file, and the object in it, that --task means; None where it means no file of Python.
-
-    >>> names("my_task.py:Sums"), names("leg_counting")
-    ((PosixPath('my_task.py'), 'Sums'), None)
-    """
-    found = NAMED.fullmatch(task)
-    return (Path(found["path"]), found["name"]) if found else None
 
 
 class OwnTask:

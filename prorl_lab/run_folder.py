@@ -116,11 +116,14 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.close_log()
+        if kind:
+            self.lock.release()  # otherwise `finish` does
+
+    def close_log(self) -> None:
         self.file.close()
         if self.board:
             self.board.close()
-        if kind:
-            self.lock.release()  # otherwise `finish` does
 
     def say(self, line: str) -> None:
         print(line, flush=True)
@@ -183,10 +186,7 @@ class RunFolder:
         with replacing(path) as file:
             summed = Summed(file)
             torch.save(state, summed)
-            sums = [
-                summed.hexdigest(),
-                *(known_sums(self.path) or [])[:7],
-            ]  # more than two: a save may have failed in between
+            sums = [summed.hexdigest(), *(known_sums(self.path) or [])[:7]]  # more than two: a save may have failed
             self.sync_log()
             write_json(self.path / SUMS, sums)  # of both, so that either is known while they change places
             if path.exists():

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
+from prorl_lab import laptop
 from prorl_lab.errors import UserError
+from prorl_lab.inputs import file_of_python
 from prorl_lab.processors import usable_processors
 
 # What a field left at None becomes.  The laptop's values were found by trial (results/), the others follow the paper
@@ -136,7 +138,7 @@ def resolve(config: Any) -> Any:
 def defaults(model: str, task: str | None = None) -> dict[str, Any]:
     """What a setting left open becomes for this model and task."""
     found = dict(DEFAULTS["laptop" if model == "laptop" else "model"])
-    if (task or "").partition(":")[0].endswith(".py"):
+    if file_of_python(task or ""):
         found["binary_reward"] = False  # an own score in between would be rounded away without a word
     return found
 
@@ -192,8 +194,8 @@ def check(config: Any) -> None:
         raise UserError(
             "--task laptop speaks the 38 words of the laptop model only: give --model laptop, or another --task"
         )
-    own = config.task.partition(":")[0].endswith(".py")  # which may ask in those words
-    if config.model == "laptop" and config.task != "laptop" and not own:
+    # A file of one's own may ask in those words.
+    if config.model == "laptop" and config.task != "laptop" and not file_of_python(config.task):
         raise UserError(
             f"the laptop model knows 38 words and can't read {config.task!r}: give --model a Hugging Face model"
         )
@@ -202,7 +204,7 @@ def check(config: Any) -> None:
 def context_of(model: str) -> int | None:
     """Tokens that a model can read, prompt and answer together, as its config says; None where that is not here yet."""
     if model == "laptop":
-        return 128
+        return laptop.CONTEXT
     try:
         told = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
         return told.get("text_config", told).get("max_position_embeddings")

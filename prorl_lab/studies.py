@@ -22,6 +22,12 @@ SMALL = (
     "--prompts-per-step 8 --eval-every 20 --eval-prompts 8 --boundary-prompts 8 --boundary-answers 16 "
     "--save-every 10 --reset-every 0"
 )
+LONG = dict(  # studies with one home have the same runs, so the same settings
+    equal="updates",
+    common="--steps 1000 --eval-every 20 --boundary-answers 256 --reset-every 0",
+    seeds=(0, 1, 2),
+    home="long",
+)
 PLAIN = "--no-reset --kl-coef 0 --eps-high 0.2 --no-dynamic-sampling --loss-level sample"
 
 Read = Callable[[RunData, float], float]  # (a run, tokens that every arm of its seed has generated) -> its value
@@ -240,10 +246,7 @@ STUDIES: dict[str, Study] = {
             *against("ProRL", "plain GRPO", ("ProRL ends higher", pass_at(1, UNSEEN), "pass@1", 0.05)),
             *against("ProRL, reset on stall", "ProRL", ("a stall is better", pass_at(1, UNSEEN), "pass@1", 0.05)),
         ),
-        equal="updates",
-        common="--steps 1000 --eval-every 20 --boundary-answers 256 --reset-every 0",
-        seeds=(0, 1, 2),
-        home="long",
+        **LONG,
     ),
     "boundary": Study(
         question="Are prompts solved at the end that the base does not solve in 256 tries?",
@@ -254,10 +257,7 @@ STUDIES: dict[str, Study] = {
             *against("ProRL", None, ("pass@256 rises on 12 to 16 words", gain(256), "pass@256", 0.1)),
             *against("ProRL", "plain GRPO", ("ProRL's pass@256 ends higher", pass_at(256, UNSEEN), "pass@256", 0.05)),
         ),
-        equal="updates",
-        common="--steps 1000 --eval-every 20 --boundary-answers 256 --reset-every 0",
-        seeds=(0, 1, 2),
-        home="long",
+        **LONG,
     ),
     "sharpening": Study(
         question="On lists that the base never solves: does RL do what supervised training on short lists does not?",

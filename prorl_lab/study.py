@@ -10,7 +10,6 @@ Arms of one seed share the base model and the prompts, so their differences are 
 
 import argparse
 import contextlib
-import ctypes
 import dataclasses
 import importlib
 import io
@@ -27,7 +26,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import cli, compare, settings
+from prorl_lab import cli, compare, parent, settings
 from prorl_lab.compare import RunData
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import GracefulStop, read_json
@@ -129,8 +128,7 @@ def steps_done(job: Job) -> int:
 
 def end_with_parent() -> None:
     """In a child: a runner that is killed takes its runs along, each saved (Linux alone; elsewhere they run on)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    parent.signal_at_its_end(signal.SIGTERM)
 
 
 def start(job: Job) -> subprocess.Popen:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from prorl_lab import laptop, questions, settings
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.inputs import file_of_python
 from prorl_lab.later import Later
 from prorl_lab.puzzles import RENAMED, Puzzles
 from prorl_lab.scoring.extract import after_think, open_thought
@@ -401,7 +402,7 @@ def _named_task(config: Any, stop_ids: list[int], sandboxed: bool) -> Task:
     verifier = None if sandboxed else Verifier()
     if config.task.endswith(".jsonl"):
         return JsonLinesTask(Path(config.task), config.seed, stop_ids, verifier, config.skip_bad_rows)
-    if named := own.names(config.task):
+    if named := file_of_python(config.task):
         task = own.OwnTask(*named, config.seed, stop_ids, verifier)
         task.prove(config.binary_reward)
         return task

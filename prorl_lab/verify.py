@@ -10,7 +10,6 @@ so that two walls stand between a model and the machine; here a grammar with one
 `prorl_lab.tasks` refuses those tasks.
 """
 
-import importlib
 import math
 import multiprocessing
 import resource
@@ -18,9 +17,10 @@ import signal
 import time
 from typing import Any
 
+from prorl_lab import scoring
 from prorl_lab.clock import AnswerClock, Starved
 from prorl_lab.errors import UserError
-from prorl_lab.scoring import SCORERS, puzzle_rules
+from prorl_lab.scoring import puzzle_rules
 from prorl_lab.scoring.extract import MAX_RESPONSE, last_tagged
 
 __all__ = ["EVALUATING_TASKS", "Verifier", "last_tagged"]
@@ -33,10 +33,7 @@ EVALUATING_TASKS = frozenset(puzzle_rules.GRAMMARS)
 
 def _serve(connection: Any, seconds: float) -> None:
     """The child: score items until the parent hangs up."""
-    scorers = {
-        domain: getattr(importlib.import_module(f"prorl_lab.scoring.{SCORERS[domain][0]}"), SCORERS[domain][1])
-        for domain in DOMAINS
-    }
+    scorers = {domain: scoring.scorer(domain) for domain in DOMAINS}
     connection.send("ready")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     while True:

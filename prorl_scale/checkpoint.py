@@ -57,9 +57,7 @@ class Folder(RunFolder):
         elif kind is not KeyboardInterrupt and (reason := self._outcome()):  # alone: the others may be gone
             self.say(f"the last checkpoint was not saved ({reason})")
             self._drop_unfinished()
-        self.file.close()
-        if self.board:
-            self.board.close()
+        self.close_log()
 
     def sync_log(self) -> None:
         if distributed.rank() == 0:  # the others' is a device

@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import ctypes
 import datetime
 import io
 import os
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 
+from prorl_lab import parent
 from prorl_lab.errors import UserError
 
 
@@ -35,9 +35,6 @@ def device(kind: str) -> torch.device:
     return torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
 
 
-PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that the kernel sends to a process when its parent ends
-
-
 def end_with_parent() -> None:
     """A worker of torchrun is killed when its agent is gone, by the kernel, whatever it does at that moment.
 
@@ -46,11 +43,10 @@ def end_with_parent() -> None:
     is whole or absent at every moment.  An agent that died before this call is told by the parent being process 1,
     unless that is the agent itself, as in a container.  Linux alone; elsewhere nothing happens.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ or not sys.platform.startswith("linux"):
+    agent = os.getppid()
+    if "TORCHELASTIC_RUN_ID" not in os.environ or not parent.signal_at_its_end(signal.SIGKILL):
         return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent or (parent == 1 and not _starts_workers(1)):
+    if os.getppid() != agent or (agent == 1 and not _starts_workers(1)):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -82,11 +82,15 @@ def stage_plans(config: Config) -> list[StagePlan]:
 
 def run_tokens(plans: list[StagePlan], steps: int) -> tuple[float, float]:
     """Expected tokens of the whole run: least and most, which differ where stages end at a reset not known yet."""
+    return over_run([plan.expected for plan in plans], plans, steps)
+
+
+def over_run(each: list[float], plans: list[StagePlan], steps: int) -> tuple[float, float]:
+    """What a step of each stage takes, summed over the run: least and most."""
     known = [plan.steps for plan in plans]
     if None not in known:
-        total = sum(plan.expected * count for plan, count in zip(plans, known, strict=True))
+        total = sum(one * count for one, count in zip(each, known, strict=True))
         return total, total
-    each = [plan.expected for plan in plans]
     return steps * min(each), steps * max(each)
 
 
@@ -110,12 +114,8 @@ def guess_of(config: Config) -> cost.Guess:
 
 def gpu_hours(config: Config, stages: list[Config], site: cost.Site) -> tuple[float, float]:
     """Hours times ranks of the whole run: least and most, which differ where stages end at a reset not known yet."""
-    each = [sum(cost.step_seconds(now, site, guess_of(now)).values()) for now in stages]
-    known = [plan.steps for plan in stage_plans(config)]
-    if None not in known:
-        total = sum(seconds * steps for seconds, steps in zip(each, known, strict=True))
-        return total * site.ranks / 3600, total * site.ranks / 3600
-    return config.steps * min(each) * site.ranks / 3600, config.steps * max(each) * site.ranks / 3600
+    each = [sum(cost.step_seconds(now, site, guess_of(now)).values()) * site.ranks / 3600 for now in stages]
+    return over_run(each, stage_plans(config), config.steps)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ Each takes a response and a reference and returns a score and a status.  They ru
 folder is to be had: so a module here imports no other part of the project, and never evaluates a model's text.
 """
 
+import importlib
+from typing import Any
+
 VERSION = 3  # of the verdicts: counted up by every change that scores some answer otherwise than before
 
 SCORERS = {  # domain: module of this package, and its function (response, reference) -> (score, status[, why])
@@ -14,3 +17,9 @@ SCORERS = {  # domain: module of this package, and its function (response, refer
     "instruction": ("instruction", "score"),
     "own": ("own", "score"),
 }
+
+
+def scorer(domain: str) -> Any:
+    """The function of a domain, imported now.  Raises KeyError for a domain without one, or what the import raises."""
+    module, name = SCORERS[domain]
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -27,9 +27,8 @@ FILE = "pass-rates.jsonl"
 CHUNK = 64  # prompts answered together: what a kill can lose
 
 Row = dict[str, Any]
-Answer = Callable[
-    [list[Row]], list[list[tuple[float, bool]]]
-]  # rows -> of each of their answers (score, was it judged)
+# rows -> of each of their answers (score, was it judged)
+Answer = Callable[[list[Row]], list[list[tuple[float, bool]]]]
 
 
 def estimate(
@@ -130,11 +129,12 @@ def with_vllm(config: Any) -> None:
         "temperature": settings.temperature, "max_tokens": settings.max_tokens, "seed": settings.seed,
     }  # fmt: skip
 
-    def length(row: Row) -> int:
-        return len(model.encode(tasks.Problem(row["domain"], row["prompt"], row)))
+    def problem(row: Row) -> tasks.Problem:
+        return tasks.Problem(row["domain"], row["prompt"], row)
 
+    lengths = {row["id"]: len(model.encode(problem(row))) for row in _rows(config.out)}
     limit = model.limit or math.inf
-    longest = max((size for size in map(length, _rows(config.out)) if size < limit), default=1)
+    longest = max((size for size in lengths.values() if size < limit), default=1)
     context = int(min(longest + settings.max_tokens, limit))
 
     with Pool(config.workers, unsafe=config.unsafe_verifiers) as pool, sampler.Sampler(
@@ -142,12 +142,12 @@ def with_vllm(config: Any) -> None:
     ) as engine:  # fmt: skip
 
         def answer(rows: list[Row]) -> list[list[tuple[float, bool]]]:
-            some = [tasks.Problem(row["domain"], row["prompt"], row) for row in rows]
+            some = [problem(row) for row in rows]
             seed = sampler.chunk_seed(config.seed, "estimate", rows[0]["id"], len(rows))
-            groups = engine.write([model.encode(problem) for problem in some], seed)
+            groups = engine.write([model.encode(one) for one in some], seed)
             return score(pool, rows, [model.texts(p, group) for p, group in zip(some, groups, strict=True)])
 
-        estimate(config.out, about, config.estimate_share, answer, lambda row: length(row) < context)
+        estimate(config.out, about, config.estimate_share, answer, lambda row: lengths[row["id"]] < context)
 
 
 def score(pool: Any, rows: Iterable[Row], texts: list[list[str]]) -> list[list[tuple[float, bool]]]:

@@ -189,7 +189,7 @@ OWN_ROWS = {"train": 10_000, "validation": 200}  # at most, of a file of one's o
 
 def own_file(task: str) -> tuple[str, Path, str | None]:
     """A file of --own -> the name of its part, its path, the object in it.  Raises UserError."""
-    path, name = own.names(task) or (Path(task), None)
+    path, name = inputs.file_of_python(task) or (Path(task), None)
     if not path.is_file() or path.suffix not in (".jsonl", ".py"):
         raise UserError(f"--own {task}: give a .jsonl of questions and answers, or a .py with a task")
     return f"own-{'-'.join(filter(None, (path.stem, name)))}", path, name

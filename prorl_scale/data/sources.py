@@ -205,9 +205,7 @@ def _last_turn(chat: Any) -> Any:
 
 
 def _math(record: dict[str, Any]) -> Parts:
-    question, answer = _asked(rows.question_of(record)), rows.answer_of(record["answer"])
-    if answer is None:
-        raise Dropped("answer missing")
+    question, answer = _asked(rows.question_of(record)), _known(record)
     known = last_boxed(answer) or answer
     checks = [Check(f"\\boxed{{{known}}}", "the known answer does not verify", low=1.0)]
     theirs = solved(rows.text_of(record.get("solution")) or "")

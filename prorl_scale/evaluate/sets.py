@@ -26,7 +26,7 @@ from typing import Any
 
 from prorl_lab import own, questions, rows, tasks
 from prorl_lab.errors import UserError
-from prorl_lab.inputs import sum_of
+from prorl_lab.inputs import file_of_python, sum_of
 from prorl_lab.puzzles import RENAMED
 from prorl_scale.data import files, judge, sources
 from prorl_scale.data.sources import TASKS, Dropped, Source
@@ -389,7 +389,7 @@ def own_set(path: str) -> EvalSet | None:
 
     It is called as the file is; the `split.jsonl` of a run as its folder.  Raises UserError where there is no file.
     """
-    own_task = own.names(path)
+    own_task = file_of_python(path)
     if own_task is None and not path.endswith(".jsonl"):
         return None
     file = own_task[0] if own_task else Path(path)

@@ -17,10 +17,10 @@ from typing import Any
 
 from prorl_lab.clock import AnswerClock, Deadline, Starved
 from prorl_lab.processors import usable_processors
+from prorl_lab.scoring import SCORERS
 from prorl_lab.scoring.extract import MAX_RESPONSE
 
 from . import code_answers
-from .inside.worker import SCORERS
 from .sandbox import START_SECONDS, Child, ChildDied, SandboxError
 
 STARTS = 3  # tries to start a process before the run stops

@@ -1,10 +1,9 @@
 """Inside the sandbox: score answers of the text domains, one after another, until the pool hangs up."""
 
-import importlib
 import time
 from typing import Any
 
-from prorl_lab.scoring import SCORERS
+from prorl_lab import scoring
 
 from . import seccomp
 from .line import Line, limit_cpu
@@ -21,9 +20,8 @@ def main(line: Line) -> None:
             domain, response, reference, seconds = line.receive()
         except EOFError:
             return
-        module, name = SCORERS[domain]
         try:
-            scorer = getattr(importlib.import_module(f"prorl_lab.scoring.{module}"), name)
+            scorer = scoring.scorer(domain)
         except Exception as error:  # noqa: BLE001  a package is missing, or broken: the pool stops the run
             line.send(f"{type(error).__name__}: {error}")
             return
