@@ -23,10 +23,11 @@ import numpy as np
 
 from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEAL
 from prorl_lab.errors import UserError
-from prorl_lab.run_folder import read_json
+from prorl_lab.files import read_json
+from prorl_lab.report import markdown
 
 # What two runs of one arm may differ in: none of it changes what is computed, but the seed.
-NOT_OF_THE_ARM = frozenset(("seed", "out", "resume", "base_cache", "break_lock", "tensorboard", "save_every"))
+NOT_OF_THE_ARM = frozenset(("seed", "out", "resume", "base_cache", "break_lock", "track", "tensorboard", "save_every"))
 PANELS = {
     "validation": "validation, pass@1",
     "pass@k": "validation, pass@k",
@@ -190,26 +191,15 @@ def shown(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown.
-
-    >>> print(table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    lines = [head, ["---"] * len(head), *rows]
-    texts = [f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join(texts)
-
-
 def settings_table(arms: dict[str, list[RunData]]) -> str:
     """The settings that differ between arms, a row each."""
     settings = {name: runs[0].settings for name, runs in arms.items()}
     keys = differing(list(settings.values()))
     if not keys:
         return "No setting differs but the seed."
-    return table(["setting", *settings], [[key, *(shown(one.get(key)) for one in settings.values())] for key in keys])
+    return markdown(
+        ["setting", *settings], [[key, *(shown(one.get(key)) for one in settings.values())] for key in keys]
+    )
 
 
 def last_values(arms: dict[str, list[RunData]]) -> str:
@@ -222,7 +212,7 @@ def last_values(arms: dict[str, list[RunData]]) -> str:
             cells.append(f"{mean[-1]:.3g} ({low[-1]:.3g} to {high[-1]:.3g})" if steps else "-")
         reached = min(max((row["step"] for row in run.steps), default=0) for run in runs)
         rows.append([name, str(len(runs)), str(reached), *cells])
-    return table(["arm", "seeds", "step", *PANELS.values()], rows)
+    return markdown(["arm", "seeds", "step", *PANELS.values()], rows)
 
 
 def main(args: list[str] | None = None) -> int:

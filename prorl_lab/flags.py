@@ -20,6 +20,7 @@ ELSEWHERE = {
     "num_generations": "answers_per_prompt", "max_tokens": "max_new_tokens", "max_completion_length": "max_new_tokens",
     "max_steps": "steps", "output_dir": "out", "output": "out", "dataset": "task", "data": "task",
     "clip_high": "eps_high", "clip_low": "eps_low", "model_name_or_path": "model", "num_threads": "threads",
+    "tensorboard": "track", "wandb": "track", "trackio": "track", "report_to": "track",
 }  # fmt: skip
 
 
