@@ -38,22 +38,23 @@ def of_base(config: Any) -> list[str]:
 
 
 def of_trained(config: Any, run: Path) -> list[str]:
-    about = read_json(run / "config.json")
-    rows = parse_rows((run / "metrics.jsonl").read_text(encoding="utf-8"), "metrics.jsonl")
+    about, log = run / "config.json", run / "metrics.jsonl"  # neither is there where no run has begun, as in tests
+    about = read_json(about) if about.exists() else {}
+    rows = parse_rows(log.read_text(encoding="utf-8"), log.name) if log.exists() else []
     steps = [row for row in rows if "event" not in row]
     resets = [row["step"] for row in rows if row.get("event") == "reset"]
     recipe = getattr(config, "recipe", None)
     facts = {
         "base model": OWN_BASE if config.model == "laptop" else shown(config.model),
         "recipe": recipe or "none: the settings below",
-        "task": shown(config.task),
+        "task": shown(config.task or NOT_STATED),
         "steps": f"{steps[-1]['step']} of {config.steps}" if steps else f"0 of {config.steps}",
         "answer tokens generated": f"{sum(row['tokens'] for row in steps):,}",
         "resets of the reference": ", ".join(map(str, resets)) or "none",
         "settings that are not the defaults": f"`{' '.join(greeting.changed(config)) or 'none'}`",
         "verifiers": f"version {about.get('verifiers', scoring.VERSION)} of this project's",
-        "made with": ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
-        "commit": about["commit"] or NOT_STATED,
+        "made with": ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
+        "commit": about.get("commit") or NOT_STATED,
     }
     return [
         f"# {shown(config.model)}, trained with ProRL",

@@ -6,7 +6,6 @@ A run is a folder of `prorl_mini`, `prorl_v2` or `prorl_scale`, finished or at w
 seed alone are one arm: drawn as their mean, with the range from the lowest to the highest seed.
 """
 
-import argparse
 import itertools
 import json
 import sys
@@ -15,16 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
+from prorl_lab import flags
 from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEAL
 from prorl_lab.errors import UserError
 from prorl_lab.files import read_json
-from prorl_lab.report import markdown
+from prorl_lab.report import markdown, pyplot
 
 # What two runs of one arm may differ in: none of it changes what is computed, but the seed.
 NOT_OF_THE_ARM = frozenset(("seed", "out", "resume", "base_cache", "break_lock", "track", "tensorboard", "save_every"))
@@ -117,6 +113,7 @@ def over_seeds(curves: list[Curve]) -> tuple[list[int], np.ndarray, np.ndarray, 
 
 def draw(arms: dict[str, list[RunData]], path: Path) -> None:
     """`PANELS`, an arm a colour: the mean of its seeds, and their range behind it."""
+    plt = pyplot()
     figure, axes = plt.subplots(2, 4, figsize=(16, 7))
     for axis, (key, title) in zip(axes.flat, PANELS.items(), strict=True):
         for (name, runs), (colour, marker) in zip(arms.items(), itertools.cycle(LINES), strict=False):
@@ -216,11 +213,11 @@ def last_values(arms: dict[str, list[RunData]]) -> str:
 
 
 def main(args: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m prorl_lab.compare", description=__doc__.split("\n")[0])
+    parser = flags.Parser(prog="python -m prorl_lab.compare", description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--out", type=Path, default=Path("compare.png"), metavar="FILE", help="the figure, a PNG")
-    given = parser.parse_args(args)
     try:
+        given = parser.parse_args(args)
         if len({path.resolve() for path in given.runs}) < len(given.runs):
             raise UserError("one run folder is given twice: give each once")
         if given.out.suffix.lower() != ".png":

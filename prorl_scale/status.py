@@ -405,9 +405,7 @@ def duration(seconds: float) -> str:
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m prorl_scale.status", description="Where a run stands; its figure, or a page."
-    )
+    parser = flags.Parser("python -m prorl_scale.status", description="Where a run stands; its figure, or a page.")
     parser.add_argument("run", type=Path, help="the run folder")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--figure", type=Path, metavar="PNG", help="where to draw; default RUN/status.png")
@@ -430,8 +428,8 @@ def parse(args: list[str] | None) -> argparse.Namespace:
 
 def main(args: list[str] | None = None) -> int:
     """Print and draw: 0, or one sentence and 1."""
-    given = parse(args)
     try:
+        given = parse(args)
         source, now = look(given.run)
         print(describe(facts(source, now), given.run, now))
         if given.html is not None or given.serve is not None:
