@@ -5,7 +5,8 @@
 For each seed, of the prompts and the samples, the base model answers training prompts twice, independently:
 `--estimate-answers` times, as `prepare --estimate` does, and `answers_per_prompt` times, as a step does.  Of the second
 the share of groups with contrast and of tokens in groups without is counted, over all prompts and over those within
-`--pass-rate`.  Whether a run learns more with it for the same tokens is a study: `python -m prorl_lab.study run pass-rate`.
+`--pass-rate`.  Whether a run learns more with it for the same tokens is a study: `python -m prorl_lab.study run
+pass-rate`.
 """
 
 import dataclasses

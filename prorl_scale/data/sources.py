@@ -8,22 +8,19 @@ import ast
 import builtins
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import rows
+from prorl_lab import judge, rows
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.puzzles import Puzzles
 from prorl_lab.scoring.extract import after_think, last_boxed
 
-from . import files, judge
+from . import files
 
-BOXED = "Let's think step by step and output the final answer within \\boxed{}."
-LETTER = "Let's think step by step and output the letter of the right option within \\boxed{}."
-VALUE = "Let's think step by step and output the right option itself, not its letter, within \\boxed{}."
 CODE = "Write Python code to solve the problem{form}. Present the code in \n```python\nYour code\n```\nat the end."
 PROGRAM = ", as a program that reads standard input and prints to standard output"
 FUNCTION = ", as a function {name} that is called and returns the result"
@@ -117,7 +114,7 @@ def records(source: Source, path: Path | None) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def row(domain: str, number: int, record: dict[str, Any], keep: frozenset[str] = frozenset()) -> Row:
+def row(domain: str, number: int, record: dict[str, Any], keep: Collection[str] = ()) -> Row:
     """The row of one record.
 
     keep: the reasons of `judge.REASONS` for which it is not dropped.  Raises Dropped, or UserError for a column that
@@ -146,19 +143,12 @@ def ask(domain: str, question: str, reference: dict[str, Any]) -> str:
     themselves.
     """
     if domain in ("math", "stem"):
-        suffix = _boxed_form(judge.Task(domain, question, reference))
+        suffix = judge.form_of_answer(judge.Task(domain, question, reference))
     elif domain == "code":
         suffix = CODE.format(form=_code_form(question, reference))
     else:
         suffix = {"puzzle": TAGGED}.get(domain, "")
     return f"{question.strip()}\n{suffix}" if suffix else question
-
-
-def _boxed_form(task: judge.Task) -> str:
-    """Where options are listed, the letter and the value can't both be right: only the reference's form scores."""
-    if judge.wants_letter(task):
-        return LETTER
-    return VALUE if judge.wants_option(task) else BOXED
 
 
 def _code_form(question: str, reference: dict[str, Any]) -> str:
