@@ -207,7 +207,7 @@ STUDIES: dict[str, Study] = {
         paper="No prompt is left out beforehand; groups without contrast are replaced as they come (2.3)",
         program="bench/worker_pass_rate",
         home="pass-rate",
-        arms={"all prompts": "--steps 40", "pass rate 0.02 to 0.98": "--steps 90 --pass-rate 0.02 0.98"},
+        arms={"all prompts": "--steps 40", "pass rate 0.02 to 0.98": "--steps 120 --pass-rate 0.02 0.98"},
         claims=against(
             "pass rate 0.02 to 0.98", "all prompts",
             ("a larger share of groups has contrast", share("groups_kept", "groups_generated"), "share", 0.1),

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from prorl_lab import laptop
 from prorl_scale.config import Config
 from prorl_scale.rollout import Engine, _draws_from
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def one_group(world):
+    """vLLM in this process takes the process group that is there, and makes one where there is none, for the next."""
 
 
 def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
@@ -43,7 +47,6 @@ def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp
         "MASTER_PORT": 0,
     }.items():
         monkeypatch.setenv(name, str(value))
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     config = Config(device="cpu", dtype="float32", max_new_tokens=12, rollout_batch=6)
     engine = Engine(str(folder), config, stop_ids=[1], context=64)
     prompts = [laptop.build_tokenizer()(text)["input_ids"] for text in ("ascending tiger apple =", "descending kite =")]
