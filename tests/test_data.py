@@ -504,6 +504,16 @@ def test_a_changed_answer_is_another(answer: str) -> None:
     assert len(other) == len(answer)
 
 
+@pytest.mark.parametrize(
+    "answer", ["396.9 m", "0.257 m/s", "9.16", r"1.60 \times 10^{-19}", "v_1 = 7.91", "0.50", "7", "B"]
+)
+def test_a_changed_answer_of_stem_is_beyond_what_counts_as_equal(answer: str) -> None:
+    """There 396.8 is as good as 396.9, and a good row must not be dropped for that."""
+    reference = {"answer": answer}
+    assert verify("stem", f"\\boxed{{{answer}}}", reference).score == 1
+    assert verify("stem", f"\\boxed{{{sources.changed(answer, leading=True)}}}", reference).score == 0
+
+
 def test_programs_of_a_row_are_run(tmp_path: Path) -> None:
     def record(i: int, solution: str) -> dict[str, Any]:
         return {**_code(4 * i), "solution": solution}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from prorl_lab import laptop
 from prorl_scale.config import Config
@@ -11,8 +12,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def one_group(world):
-    """vLLM in this process takes the process group that is there, and makes one where there is none, for the next."""
+def process_group():
+    """vLLM in this process uses the group that is there, or makes one; an engine that is shut down takes it apart.
+
+    So each test has its own and shuts its engine down, which a garbage collector would do in the middle of the next.
+    """
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
@@ -33,6 +41,7 @@ def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
             logp = torch.log_softmax(model(torch.tensor([prompt + ids])).logits[0] / 1.2, -1)
             for i, (token, theirs) in enumerate(zip(ids, answer.logprobs, strict=True)):
                 assert theirs[token].logprob == pytest.approx(logp[len(prompt) + i - 1, token].item(), abs=1e-4)
+    engine.llm_engine.engine_core.shutdown()
 
 
 def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp_path, monkeypatch):
@@ -68,3 +77,4 @@ def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp
             assert logp.tolist() == pytest.approx(
                 [e[t].logprob for t, e in zip(ids, answer.logprobs, strict=True)], abs=0
             )
+    engine.close()

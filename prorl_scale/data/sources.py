@@ -218,13 +218,17 @@ def solved(solution: str) -> str | None:
     ).strip("$ ")
 
 
-def changed(answer: str) -> str | None:
+def changed(answer: str, leading: bool = False) -> str | None:
     r"""A wrong answer made of a right one: its last digit, or else its only letter, is the next.
+
+    leading: the first digit instead, for STEM, where numbers agree that differ by a hundredth; not an index's, `v_1`.
 
     >>> changed(r"\frac{1}{9}"), changed("B"), changed(r"\text{ellipse}")
     ('\\frac{1}{8}', 'C', None)
+    >>> changed("396.9 m", leading=True), changed("v_1 = 9.16", leading=True)
+    ('496.9 m', 'v_1 = 8.16')
     """
-    if found := re.search(r"[0-9](?=[^0-9]*$)", answer):
+    if found := re.search(r"(?<![A-Za-z_])(?<!_\{)[0-9]" if leading else r"[0-9](?=[^0-9]*$)", answer):
         digit = int(found[0])
         return f"{answer[: found.start()]}{digit + 1 if digit < 9 else 8}{answer[found.end() :]}"
     if judge.letter(answer):
@@ -232,9 +236,9 @@ def changed(answer: str) -> str | None:
     return None
 
 
-def _refusals(answer: str) -> list[Check]:
+def _refusals(answer: str, leading: bool = False) -> list[Check]:
     """A changed answer must not score: a verifier that takes it would pay for anything here."""
-    other = changed(answer)
+    other = changed(answer, leading)
     return [] if other is None else [Check(f"\\boxed{{{other}}}", "a changed answer verifies too", below=1.0)]
 
 
@@ -318,14 +322,15 @@ def _stem(record: dict[str, Any]) -> Parts:
     """Kept if its solution ends in an answer that R1's agrees with.  Our verifier says so; the paper asked GPT-4o."""
     asked = _asked(rows.question_of(record))
     if "answer" in record and not set(SOLUTION_COLUMNS) & set(record):  # a file of one's own: it says the answer itself
-        return asked, {"answer": _known(record)}, {}, _refusals(_known(record))
+        return asked, {"answer": _known(record)}, {}, _refusals(_known(record), leading=True)
     answer = final_answer(_first(record, SOLUTION_COLUMNS))
     if answer is None:
         raise Dropped("no answer to be found in the solution")
     theirs = final_answer(after_think(_first(record, RESPONSE_COLUMNS)))
     if theirs is None:
         raise Dropped("no answer to be found in the model's response")
-    checks = [Check(f"\\boxed{{{theirs}}}", "answer disagrees with the model's", low=1.0), *_refusals(answer)]
+    agrees = Check(f"\\boxed{{{theirs}}}", "answer disagrees with the model's", low=1.0)
+    checks = [agrees, *_refusals(answer, leading=True)]
     return asked, {"answer": answer}, {"subject": record.get("domain")}, checks
 
 
