@@ -3,10 +3,10 @@
     python bench/step_cost.py --out results/<date-name>
 
 Measured in processor seconds, in processes with one thread each, which other jobs on the machine change little: first
-what the CPU gives (`devices.cpu`) and what vLLM's Python costs (calls of 16, 128 and 512 answers), then some steps of the
-laptop recipe's first stage, on one process and on two, and of `prorl_mini`, which are compared with the plan, phase by
-phase.  The predictions know the lengths of answers and how many groups were kept, and nothing else of these steps.  Of
-two processes the first one's seconds count, without those in which it waits for the other.
+what the CPU gives (`devices.cpu`) and what vLLM's Python costs (calls of 16, 128 and 512 answers), then some steps of
+the laptop recipe's first stage, on one process and on two, and of `prorl_mini`, which are compared with the plan, phase
+by phase.  The predictions know the lengths of answers and how many groups were kept, and nothing else of these steps.
+Of two processes the first one's seconds count, without those in which it waits for the other.
 """
 
 import json

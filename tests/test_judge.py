@@ -1,12 +1,17 @@
 """What makes a row unfit: each predicate on rows of its kind, and on good ones that look like them."""
 
+import csv
 import doctest
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prorl_lab import judge, split
 from prorl_lab.judge import REASONS, Task, notes, reason
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_doctests() -> None:
@@ -254,6 +259,19 @@ def test_reasons_can_be_kept_and_stay_in_their_domain() -> None:
     assert reason(task, frozenset(REASONS)) is None
     assert reason(Task("instruction", "Show that it is so in Fig. 2.", {})) is None
     assert notes(Task("math", "Find x. [asy] draw(); [/asy]", {"answer": "7"})) == ["drawing in code"]
+
+
+def test_the_table_of_labels_is_made_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`results/2026-11-28-rows/README.md` = what bench/row_labels.py counts in labels.csv; at most 2 % are lost."""
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    import row_labels
+
+    labels = list(csv.DictReader(row_labels.LABELS.read_text(encoding="utf-8").splitlines()))
+    text = (row_labels.LABELS.parent / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- labels -->\n(.*?)\n<!-- /labels -->", text, re.DOTALL).group(1)
+    assert shown == row_labels.table(labels)
+    assert all(float(share) <= 2 for share in re.findall(r"\| ([0-9.]+) % \|", shown))
+    assert f"{len(labels):,} rows" in text
 
 
 def test_what_is_hostile_to_a_pattern_ends() -> None:
