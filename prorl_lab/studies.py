@@ -260,22 +260,30 @@ STUDIES: dict[str, Study] = {
         **LONG,
     ),
     "sharpening": Study(
-        question="On lists that the base never solves: does RL do what supervised training on short lists does not?",
+        question="On lists that the base never solves: does RL do what training on right answers alone does not?",
         paper="ProRL finds strategies that the base model does not have in any number of tries (4)",
+        program="prorl_v2",
         arms={
-            "RL": "--steps 200",
+            "ProRL": "--steps 200",
             # a longer warm-up is measured by a run that does not move: one step at a rate too small to change a weight
-            "supervised, equal processor time": "--steps 1 --learning-rate 1e-30 --weight-decay 0 --warm-up-steps 2800",
-            "rejection sampling, equal tokens": "",
+            "supervised": "--steps 1 --learning-rate 1e-30 --weight-decay 0 --warm-up-steps 2800",
+            "right answers alone": "--steps 200 --advantage raft",
         },
-        claims=against(
-            "RL", "supervised, equal processor time",
-            ("pass@16 on 18 and 20 words is higher", pass_at(16, UNSEEN), "pass@16", 0.05),
+        claims=(
+            *against(
+                "ProRL", "supervised",
+                ("pass@16 on 12 to 16 words is higher than of more warm-up", pass_at(16), "pass@16", 0.05),
+                ("pass@16 on 18 and 20 words is higher than of more warm-up", pass_at(16, UNSEEN), "pass@16", 0.05),
+            ),
+            *against(
+                "ProRL", "right answers alone",
+                ("validation is higher at equal updates", validation, "pass@1", 0.02),
+                ("pass@16 on 18 and 20 words is higher at equal updates", pass_at(16, UNSEEN), "pass@16", 0.05),
+            ),
         ),
-        equal="processor seconds (200 steps of RL against 2,350 more of the warm-up), and generated tokens",
+        equal="processor seconds (200 steps of RL, 2,350 steps more of the warm-up), and updates (right answers alone)",
         common=SMALL,
         home="sharpening",
-        needs="a program that trains on a model's own right answers (rejection sampling), which is not written",
     ),
     "kl-kinds": Study(
         question="Which estimator of the KL in the loss holds the policy, and what does it cost in reward?",
