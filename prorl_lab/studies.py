@@ -24,7 +24,7 @@ SMALL = (
 )
 LONG = dict(  # studies with one home have the same runs, so the same settings
     equal="updates",
-    common="--steps 1000 --eval-every 20 --boundary-answers 256 --reset-every 0",
+    common=f"--steps 1000 {SMALL} --boundary-answers 256",
     seeds=(0, 1, 2),
     home="long",
 )
