@@ -319,8 +319,8 @@ JUST = Recipe(
         **{key: value for key, value in PAPER.items() if key.startswith("health_") and key != "health_kl_max"},
     },
     choices={
-        "task": "JR trains on DAPO-Math-17k: a line of {question, answer} for each of its rows, made by hand; those that "
-        "no program can judge are named at the start, and --skip-bad-rows or --keep decides",
+        "task": "JR trains on DAPO-Math-17k: a line of {question, answer} for each of its rows, made by hand; those "
+        "that no program can judge are named at the start, and --skip-bad-rows or --keep decides",
         "learning_rate_warm_up": "10 steps in the script; the paper says constant",
         "loss_level": "the default of the script's code base",
         "zero_truncated": "an answer that was cut has no box, which JR's verifier looks for; ours might find a number",
