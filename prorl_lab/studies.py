@@ -3,9 +3,9 @@
 All of it is written down before the first run; `prorl_lab.study` runs a study and judges it by the rule in `verdict`.
 Nothing is tuned per arm: arms differ in what the question names and in nothing else.
 
-Sizes: a step of `SMALL` is 8 prompts of 16 answers, about half a second of a processor core, so that three arms of five
-seeds are a quarter of an hour of one core.  It is a quarter of the batch of `make mini`: what a study finds it finds
-at this size.
+Sizes: a step of `SMALL` is 8 prompts of 16 answers, about half a second of a processor core.  It is a quarter of the
+batch of `make mini`: what a study finds it finds at this size.  Most runs have 100 steps.  `clip` was first run with
+40, which told its arms apart by nothing but how often they clip; no claim was changed for the longer run.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ SMALL = (
 )
 LONG = dict(  # studies with one home have the same runs, so the same settings
     equal="updates",
-    common="--steps 1000 --eval-every 20 --boundary-answers 256 --reset-every 0",
+    common=f"--steps 1000 {SMALL} --boundary-answers 256",
     seeds=(0, 1, 2),
     home="long",
 )
@@ -62,9 +62,9 @@ class Study:
     arms: dict[str, str]  # name -> flags of the program
     claims: tuple[Claim, ...]
     equal: str
-    common: str = f"--steps 40 {SMALL}"
+    common: str = f"--steps 100 {SMALL}"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    program: Literal["prorl_mini", "prorl_v2"] = "prorl_mini"
+    program: Literal["prorl_mini", "prorl_v2", "bench/worker_pass_rate"] = "prorl_mini"  # a file, without its ".py"
     needs: str | None = None
     home: str = "small"
 
@@ -103,10 +103,31 @@ def validation(run: RunData, tokens: float) -> float:
     return list(curve(run, "validation").values())[-1]
 
 
-def validation_at_tokens(run: RunData, tokens: float) -> float:
-    """The score, on the line between two evaluations, where a run has generated as many tokens as the others have."""
-    scores, totals = curve(run, "validation"), {0: 0.0, **curve(run, "tokens")}
+def at_tokens(run: RunData, scores: dict[int, float], tokens: float) -> float:
+    """A score by step, on the line between two, where a run has generated so many tokens."""
+    totals = {0: 0.0, **curve(run, "tokens")}
     return float(np.interp(tokens / 1e6, [totals[step] for step in scores], list(scores.values())))
+
+
+def validation_at_tokens(run: RunData, tokens: float) -> float:
+    """The score where a run has generated as many tokens as the others have."""
+    return at_tokens(run, curve(run, "validation"), tokens)
+
+
+def validation_at_cost(run: RunData, tokens: float) -> float:
+    """The same, where what an estimate of pass rates took before the first step counts among its tokens."""
+    return validation_at_tokens(run, tokens - sum(row["tokens_estimate"] for row in run.steps))
+
+
+def hard_at_tokens(run: RunData, tokens: float) -> float:
+    """pass@1 of validation on the long lists, at as many tokens as the others have generated."""
+    scores = {row["step"]: float(np.mean([row["tiers"][tier] for tier in HARD])) for row in run.evaluations}
+    return at_tokens(run, scores, tokens)
+
+
+def share(part: str, whole: str) -> Read:
+    """One metric over another, both summed over the run."""
+    return lambda run, tokens: sum(row[part] for row in run.steps) / sum(row[whole] for row in run.steps)
 
 
 late_entropy, late_kl, late_length = late("entropy"), late("kl"), late("length")
@@ -180,6 +201,24 @@ STUDIES: dict[str, Study] = {
             ("pass@16 on 12 to 16 words is higher at equal updates", pass_at(16), "pass@16", 0.05),
         ),
         equal="updates, and generated tokens (of the arm that generated fewest, on the line between two evaluations)",
+    ),
+    "pass-rate": Study(
+        question="Does leaving out prompts that the base never or always solves pay, on a set that has an end?",
+        paper="No prompt is left out beforehand; groups without contrast are replaced as they come (2.3)",
+        program="bench/worker_pass_rate",
+        home="pass-rate",
+        arms={"all prompts": "--steps 40", "pass rate 0.02 to 0.98": "--steps 120 --pass-rate 0.02 0.98"},
+        claims=against(
+            "pass rate 0.02 to 0.98", "all prompts",
+            ("a larger share of groups has contrast", share("groups_kept", "groups_generated"), "share", 0.1),
+            ("fewer tokens are wasted", share("tokens_wasted", "tokens"), "share of tokens", -0.1),
+            ("validation is higher at equal generated tokens", validation_at_tokens, "pass@1", 0.02),
+            ("validation is higher with the estimate's tokens counted", validation_at_cost, "pass@1", 0.02),
+            ("pass@1 on 12 to 16 words, mostly left out, is lower at equal tokens", hard_at_tokens, "pass@1", -0.02),
+        ),
+        equal="generated tokens (of the arm that generated fewer, on the line between two evaluations)",
+        common="--prompts-per-step 8 --pool 512 --eval-every 10 --eval-prompts 32 --boundary-prompts 0 --save-every 10 "
+        "--reset-every 0",
     ),
     "temperature": Study(
         question="Do hotter rollouts keep exploring?",
@@ -260,22 +299,30 @@ STUDIES: dict[str, Study] = {
         **LONG,
     ),
     "sharpening": Study(
-        question="On lists that the base never solves: does RL do what supervised training on short lists does not?",
+        question="On lists that the base never solves: does RL do what training on right answers alone does not?",
         paper="ProRL finds strategies that the base model does not have in any number of tries (4)",
+        program="prorl_v2",
         arms={
-            "RL": "--steps 200",
+            "ProRL": "--steps 200",
             # a longer warm-up is measured by a run that does not move: one step at a rate too small to change a weight
-            "supervised, equal processor time": "--steps 1 --learning-rate 1e-30 --weight-decay 0 --warm-up-steps 2800",
-            "rejection sampling, equal tokens": "",
+            "supervised": "--steps 1 --learning-rate 1e-30 --weight-decay 0 --warm-up-steps 2800",
+            "right answers alone": "--steps 200 --advantage raft",
         },
-        claims=against(
-            "RL", "supervised, equal processor time",
-            ("pass@16 on 18 and 20 words is higher", pass_at(16, UNSEEN), "pass@16", 0.05),
+        claims=(
+            *against(
+                "ProRL", "supervised",
+                ("pass@16 on 12 to 16 words is higher than of more warm-up", pass_at(16), "pass@16", 0.05),
+                ("pass@16 on 18 and 20 words is higher than of more warm-up", pass_at(16, UNSEEN), "pass@16", 0.05),
+            ),
+            *against(
+                "ProRL", "right answers alone",
+                ("validation is higher at equal updates", validation, "pass@1", 0.02),
+                ("pass@16 on 18 and 20 words is higher at equal updates", pass_at(16, UNSEEN), "pass@16", 0.05),
+            ),
         ),
-        equal="processor seconds (200 steps of RL against 2,350 more of the warm-up), and generated tokens",
+        equal="processor seconds (200 steps of RL, 2,350 steps more of the warm-up), and updates (right answers alone)",
         common=SMALL,
         home="sharpening",
-        needs="a program that trains on a model's own right answers (rejection sampling), which is not written",
     ),
     "kl-kinds": Study(
         question="Which estimator of the KL in the loss holds the policy, and what does it cost in reward?",
@@ -300,9 +347,9 @@ STUDIES: dict[str, Study] = {
         program="prorl_v2",
         home="successors",
         arms={
-            "ProRL": "--reset-steps 20",
-            "batch advantage": "--reset-steps 20 --advantage batch",
-            "64 answers": "--reset-steps 20 --answers-per-prompt 64 --prompts-per-step 2 --updates-per-step 2",
+            "ProRL": "--reset-steps 50",
+            "batch advantage": "--reset-steps 50 --advantage batch",
+            "64 answers": "--reset-steps 50 --answers-per-prompt 64 --prompts-per-step 2 --updates-per-step 2",
             "JustRL": "--no-reset --kl-coef 0 --no-dynamic-sampling",
         },
         claims=(

@@ -88,7 +88,7 @@ def slug(arm: str) -> str:
 
 def resolved(job: Job) -> Any:
     """The settings of a job, every one filled in.  Raises UserError for a flag that the program does not know."""
-    program = importlib.import_module(job.study.program)
+    program = importlib.import_module(job.study.program.replace("/", "."))
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -286,7 +286,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
 
 def obey(given: argparse.Namespace, studies: dict[str, Study]) -> None:
     if given.command == "list":
-        print(show(studies, given.out))
+        flags.piped(lambda: print(show(studies, given.out)) or 0)
         return
     study = find(given.name, studies)
     if study.needs:

@@ -66,8 +66,7 @@ def main(args: list[str] | None = None) -> int:
     """0, or one sentence and 1 on bad input, or 130 after Ctrl-C."""
     args = sys.argv[1:] if args is None else args
     if args == ["sets"]:
-        print(sets.listing())
-        return 0
+        return flags.piped(lambda: print(sets.listing()) or 0)
     config = None
     try:
         config = parse(args)

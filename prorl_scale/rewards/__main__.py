@@ -18,7 +18,7 @@ class Check:
     domain: Literal["math", "stem"] = "math"
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     if arguments[:1] != ["check"]:
         usage = "python -m prorl_scale.rewards check --domain math --gold GOLD --answer ANSWER [--help]"
         sys.exit(flags.usage(usage, arguments))
@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: {error}")
     for part, shown in explain(config.gold, config.answer, config.domain == "stem").items():
         print(f"{part:10} {shown}")
+    return 0
 
 
 def _joined(before: str, text: str) -> str:
@@ -39,4 +40,4 @@ def _joined(before: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(flags.piped(lambda: main(sys.argv[1:])))
