@@ -5,6 +5,7 @@ does not know this file, `prorl_scale` runs both.
 
     piece                             setting                                 from
     advantage over the batch          --advantage batch                       ProRLv2 (REINFORCE++-baseline)
+    right answers alone               --advantage raft                        RAFT, the control: rejection sampling
     bonus for short answers           --length-bonus 0.1, in cycles           ProRLv2
     penalty for overlong answers      --overlong-buffer 256                   DAPO
     correction of the sampler         --mismatch tis | icepop | geometric     ProRLv2, BroRL; prorl_scale alone has it
@@ -15,8 +16,8 @@ does not know this file, `prorl_scale` runs both.
 
     python prorl_v2.py --advantage batch --length-bonus 0.1 --eps-high 0.28 --kl-kind k2      as prorl_mini.py otherwise
 
-ProRLv2 is NVIDIA's post of August 2025, BroRL arXiv 2510.01180, DAPO arXiv 2503.14476, DeepSeek-V3.2 arXiv 2512.02556.
-Shapes as in `prorl_mini.py`.
+ProRLv2 is NVIDIA's post of August 2025, BroRL arXiv 2510.01180, DAPO arXiv 2503.14476, DeepSeek-V3.2 arXiv 2512.02556,
+RAFT arXiv 2304.06767.  Shapes as in `prorl_mini.py`.
 """
 
 import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
@@ -43,7 +44,7 @@ class Config(prorl_mini.Config):
 
     POSITIVE: ClassVar[frozenset[str]] = prorl_mini.Config.POSITIVE | {"length_bonus_on"}
 
-    advantage: Literal["group", "batch"] = "group"  # what the deviation is taken over: GRPO, or ProRLv2
+    advantage: Literal["group", "batch", "raft"] = "group"  # deviation over: GRPO's group, v2's batch; or right answers
     overlong_buffer: int = 0  # tokens before max_new_tokens over which a growing penalty sets in; 0: none
     length_bonus: float = 0.0  # weight of ProRLv2's bonus for short answers; 0: none
     length_bonus_on: int = 100  # steps of each cycle with that bonus,
@@ -63,6 +64,11 @@ class Config(prorl_mini.Config):
             raise UserError("--reset-kl-above watches the KL, which --kl-coef 0 does not measure: set --kl-coef")
         if self.kl_weighted and self.kl_kind == "k2":
             raise UserError("--kl-weighted makes k1 and k3 exact; k2 has another mean than the KL: give --kl-kind k3")
+        if self.advantage == "raft" and (self.overlong_buffer or self.length_bonus):
+            raise UserError(
+                "--advantage raft asks only whether an answer is right, so --overlong-buffer and --length-bonus would "
+                "do nothing: leave them out"
+            )
         if self.overlong_buffer >= self.max_new_tokens:
             raise UserError(
                 f"--overlong-buffer {self.overlong_buffer} must be less than --max-new-tokens {self.max_new_tokens}"
@@ -96,6 +102,18 @@ def batch_advantages(rewards: list[Tensor], lengths: list[Tensor]) -> list[Tenso
     variance = (weights * (centered - mean) ** 2).sum()
     advantages = (centered - mean) * variance.clamp(min=1e-8).rsqrt()
     return list(advantages.split([len(group) for group in rewards]))
+
+
+def raft_advantages(rewards: Tensor) -> Tensor:
+    """Rejection-sampling fine-tuning (RAFT): rewards of any shape -> 1 for a right answer, 0 for every other.
+
+    The first update then climbs the log-likelihood of the policy's own right answers, as supervised training on them
+    would; wrong answers teach nothing.  What GRPO has beyond that is all in the advantage.
+
+    >>> raft_advantages(torch.tensor([[1.0, 0.0, 0.4]]))
+    tensor([[1., 0., 0.]])
+    """
+    return (rewards >= 1).to(rewards)
 
 
 def brevity(length: int, limit: int) -> float:
@@ -133,6 +151,8 @@ def add_advantages(run: "Run", groups: list[list[Sample]]) -> None:
     rewards = [torch.tensor([shaped_reward(s, run.state.step, run.config) for s in group]) for group in groups]
     if run.config.advantage == "batch":
         advantages = batch_advantages(rewards, [torch.tensor([len(s.answer) for s in group]) for group in groups])
+    elif run.config.advantage == "raft":
+        advantages = [raft_advantages(group) for group in rewards]
     else:
         advantages = [group_advantages(group[None])[0] for group in rewards]
     for group, row in zip(groups, advantages, strict=True):

@@ -21,6 +21,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from prorl_lab import flags
 from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEAL
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import read_json
@@ -236,8 +237,8 @@ def main(args: list[str] | None = None) -> int:
         if given.out.suffix.lower() != ".png":
             raise UserError(f"--out {given.out} is a PNG: give a name that ends in .png")
         arms = into_arms(map(read_run, given.runs))
-        print(f"{settings_table(arms)}\n\n{last_values(arms)}\n")
         draw(arms, given.out)
+        print(f"{settings_table(arms)}\n\n{last_values(arms)}\n")
         print(f"figure: {given.out}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -246,4 +247,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(flags.piped(main))

@@ -26,7 +26,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import cli, compare, parent, settings
+from prorl_lab import cli, compare, flags, parent, settings
 from prorl_lab.compare import RunData
 from prorl_lab.errors import UserError
 from prorl_lab.run_folder import GracefulStop, read_json
@@ -286,7 +286,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
 
 def obey(given: argparse.Namespace, studies: dict[str, Study]) -> None:
     if given.command == "list":
-        print(show(studies, given.out))
+        flags.piped(lambda: print(show(studies, given.out)) or 0)
         return
     study = find(given.name, studies)
     if study.needs:

@@ -14,7 +14,10 @@ import math
 import multiprocessing
 import resource
 import signal
+import subprocess
+import sys
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 from prorl_lab import scoring
@@ -31,8 +34,10 @@ DOMAINS = ("math", "puzzle", "own")  # that need no package beyond mini's, and n
 EVALUATING_TASKS = frozenset(puzzle_rules.GRAMMARS)
 
 
-def _serve(connection: Any, seconds: float) -> None:
-    """The child: score items until the parent hangs up."""
+def serve(channel: int, seconds: float) -> None:
+    """The child: score the items that come through this file descriptor, until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    connection = Connection(channel)
     scorers = {domain: scoring.scorer(domain) for domain in DOMAINS}
     connection.send("ready")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -88,7 +93,7 @@ class Verifier:
         return None, "unverified", "the machine was too busy"
 
     def _try_to_score(self, item: tuple[str, str, dict]) -> Verdict:
-        if self.process is None or not self.process.is_alive():
+        if self.process is None or self.process.poll() is not None:
             self._start()
         try:
             self.connection.send(item)
@@ -103,18 +108,20 @@ class Verifier:
             self.timeouts += 1
             late = True
         except (EOFError, OSError):  # the worker died, of memory most likely
-            self.process.join()
-            late = self.process.exitcode == -signal.SIGXCPU
+            late = self.process.wait() == -signal.SIGXCPU
             self.timeouts, self.errors = self.timeouts + late, self.errors + (not late)
         self.close()
         return 0.0, "timeout" if late else "error", ""
 
     def _start(self) -> None:
-        # A fresh interpreter: forking one that holds a model and threads of torch can deadlock.
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.seconds), daemon=True)
-        self.process.start()
+        # A fresh interpreter, since forking one that holds a model and threads of torch can deadlock; and not that of
+        # multiprocessing, which would first run the caller's script once more.
+        self.connection, theirs = multiprocessing.Pipe()
+        code = f"import sys; sys.path[:] = {sys.path!r}; from prorl_lab import verify; "
+        code += f"verify.serve({theirs.fileno()}, {self.seconds!r})"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+        )
         theirs.close()
         if not self.connection.poll(120):  # its imports take seconds, which no answer should pay for
             self.close()
@@ -122,12 +129,16 @@ class Verifier:
                 "the verifier's process did not start within two minutes: the machine is too busy, or what it imports "
                 "lies on a file system that hangs; try again"
             )
-        self.connection.recv()
+        try:
+            self.connection.recv()
+        except EOFError:
+            self.close()
+            raise UserError("the verifier's process ended before it was ready, for the reason above: mend it") from None
 
     def close(self) -> None:
         """Kill the worker; the next `score` starts another."""
         if self.process is not None:
             self.process.kill()
-            self.process.join()
+            self.process.wait()
             self.connection.close()
         self.process = None

@@ -211,7 +211,7 @@ def test_what_tyro_says_becomes_one_sentence():
         flags.read(prorl_mini.Config, ["--chat-template-kwargs"] * 2 + ["--eval-sets", "a", "b"])
 
 
-@pytest.mark.parametrize("command", ["prorl_mini.py --help", "-m prorl_scale.recipes list"])
+@pytest.mark.parametrize("command", ["prorl_mini.py --help", "-m prorl_scale.recipes list", "-m prorl_lab.study list"])
 def test_a_pipe_that_closes_is_no_error(command):
     """As `| head` does to a text that is longer than it wants."""
     reader, writer = os.pipe()

@@ -75,10 +75,22 @@ def test_shaping_by_length_by_hand():
 def test_shaped_groups_of_different_size_keep_their_own_advantages():
     """A group that waited while `answers_per_prompt` grew."""
     groups = [[mini.Sample([1], [2], reward=r) for r in row] for row in ([0.0, 1.0], [0.0, 0.0, 1.0, 1.0])]
-    for kind, expected in (("group", [0.707107, 0.866025]), ("batch", [1.0, 1.0])):
+    for kind, expected in (("group", [0.707107, 0.866025]), ("batch", [1.0, 1.0]), ("raft", [1.0, 1.0])):
         config = v2.Config(advantage=kind, max_new_tokens=8)
         v2.add_advantages(SimpleNamespace(config=config, state=v2.State()), groups)
         close([group[-1].advantage for group in groups], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_raft_climbs_the_likelihood_of_right_answers_alone():
+    """By definition: supervised training on the answers that are right, each token counting for one of all tokens."""
+    theta = float64([[0.3, -0.2, 0.9], [0.1, 0.5, -0.4]]).requires_grad_()  # (T, V): a policy of two tokens
+    answers, rewards = torch.tensor([[0, 1], [2, 2], [1, 0]]), float64([1.0, 0.0, 0.9])
+    logp = theta.log_softmax(-1)[torch.arange(2), answers]
+    advantages = v2.raft_advantages(rewards)[:, None].expand(3, 2)
+    loss, _ = mini.policy_loss(logp, logp.detach(), advantages, torch.ones(3, 2), 6)
+    supervised = -logp[0].sum() / 6
+    expected = torch.autograd.grad(supervised, theta, retain_graph=True)[0]
+    close(torch.autograd.grad(loss, theta)[0], expected)
 
 
 def test_corrected_gradient_is_the_trainers_although_another_distribution_sampled():
@@ -313,7 +325,8 @@ def test_with_all_off_it_is_mini(make_run, tmp_path):  # noqa: F811
         (dict(overlong_buffer=22), "--overlong-buffer 22 must be less"),
         (dict(length_bonus_on=0), "--length-bonus-on is 0: give at least 1"),
         (dict(length_bonus=math.nan), "--length-bonus must be a finite number"),
-        (dict(advantage="bach"), "--advantage is one of group, batch"),
+        (dict(advantage="bach"), "--advantage is one of group, batch, raft"),
+        (dict(advantage="raft", length_bonus=0.1), "--length-bonus would do nothing: leave them out"),
     ],
 )
 def test_settings_that_cannot_work(changes, says):

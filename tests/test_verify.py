@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -173,3 +175,24 @@ def test_real_golds_verify_against_themselves_and_not_each_other(verifier):
     assert min(own) == 1.0
     pairs = [(a, b) for a, b in itertools.pairwise(golds) if a != b]
     assert max(verifier.score([("math", rf"\boxed{{{a}}}", {"answer": b}) for a, b in pairs])) == 0.0
+
+
+def test_a_script_without_a_main_guard_and_one_from_a_pipe_score_as_well(tmp_path):
+    """multiprocessing would run the first once more in its child, and look for the second's file in vain."""
+    script = (
+        "print('begun'); from prorl_lab.verify import Verifier; v = Verifier(); "
+        "print(v.score([('math', '\\\\boxed{2}', {'answer': '2'})])); v.close()"
+    )
+    (tmp_path / "mine.py").write_text(script)
+    for command, given in ((["mine.py"], None), (["-"], script)):
+        done = subprocess.run(
+            [sys.executable, *command], input=given, cwd=tmp_path, text=True, capture_output=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(verify.__file__).parents[1])},
+        )  # fmt: skip
+        assert (done.stdout.split("\n"), done.stderr) == (["begun", "[1.0]", ""], "")
+
+
+def test_a_child_that_cannot_start_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(verify.sys, "path", [])
+    with pytest.raises(UserError, match="ended before it was ready"):
+        Verifier().score([("math", "", {"answer": "2"})])

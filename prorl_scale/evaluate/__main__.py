@@ -68,8 +68,7 @@ def main(args: list[str] | None = None) -> int:
     disable_progress_bar()  # transformers draws one for every folder it reads
     args = sys.argv[1:] if args is None else args
     if args == ["sets"]:
-        print(sets.listing())
-        return 0
+        return flags.piped(lambda: print(sets.listing()) or 0)
     config = None
     try:
         config = parse(args)

@@ -4,8 +4,8 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-import tyro
-
+from prorl_lab import flags
+from prorl_lab.errors import UserError
 from prorl_lab.scoring.math_answers import explain
 
 
@@ -18,13 +18,17 @@ class Check:
     domain: Literal["math", "stem"] = "math"
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     if arguments[:1] != ["check"]:
         sys.exit("usage: python -m prorl_scale.rewards check --domain math --gold GOLD --answer ANSWER [--help]")
     arguments = [_joined(arguments[i - 1], text) for i, text in enumerate(arguments)][1:]
-    config = tyro.cli(Check, args=[a for a in arguments if a], prog="python -m prorl_scale.rewards check")
+    try:
+        config = flags.read(Check, [a for a in arguments if a], prog="python -m prorl_scale.rewards check")
+    except UserError as error:
+        sys.exit(f"error: {error}")
     for part, shown in explain(config.gold, config.answer, config.domain == "stem").items():
         print(f"{part:10} {shown}")
+    return 0
 
 
 def _joined(before: str, text: str) -> str:
@@ -35,4 +39,4 @@ def _joined(before: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(flags.piped(lambda: main(sys.argv[1:])))
