@@ -75,7 +75,7 @@ def present(reference: Any, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def visiting(model: Any, send: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Within it a model computes with what `send` makes of its tensors; they must not change, for nothing comes back."""
+    """Within it a model computes with what `send` makes of its tensors; they must not change: nothing comes back."""
     home = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
     try:
         for tensor, data in home:
