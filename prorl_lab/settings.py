@@ -89,6 +89,8 @@ class Common:
     # (prorl_lab/own.py says what is in it; FILE.py:NAME for one of several); in prorl_scale a prepared folder
     task: str | None = None
     skip_bad_rows: bool = False  # leave out rows of a .jsonl that can't be used, and count them, instead of stopping
+    # Reasons of prorl_lab/judge.py, such as "asks for a proof", for which a row of a .jsonl is used all the same
+    keep: list[str] = dataclasses.field(default_factory=list)
     out: str | None = None  # the run folder; default runs/<date>-mini
     dry_run: bool = False  # say whether the run would fit, and how long a step may take; start nothing
     gpu: str | None = None  # for --dry-run: GB of memory, or a name from prorl_lab/devices.py; None: the card at hand
@@ -200,6 +202,11 @@ def check(config: Any) -> None:
     for name in sorted(config.NEED_VALIDATION):
         if getattr(config, name) and not config.eval_every:
             raise UserError(f"{flag(name)} needs validation, which --eval-every 0 turns off: set --eval-every")
+    for name in ("skip_bad_rows", "keep"):
+        if getattr(config, name) and not config.task.endswith(".jsonl"):
+            raise UserError(
+                f"{flag(name)} is about the rows of a .jsonl, and --task {config.task} is none: leave it out"
+            )
     if config.model != "laptop" and config.task == "laptop":
         raise UserError(
             "--task laptop speaks the 38 words of the laptop model only: give --model laptop, or another --task"
