@@ -11,11 +11,18 @@ from prorl_lab.errors import UserError
 from prorl_lab.lock import release_all
 
 
-def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None) -> int:
-    """Parse, train, and turn what users can mend into one sentence and an exit code."""
+def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None, plan: Any = None) -> int:
+    """Parse, train, and turn what users can mend into one sentence and an exit code.
+
+    plan: what --dry-run does instead; by default that of one device.
+    """
     args = sys.argv[1:] if args is None else args
     try:
         config = (parser or parse)(config_class, args)
+        if config.dry_run:
+            from prorl_lab.dry_run import dry_run
+
+            train = plan or dry_run
         no_bars_of_transformers()
         train(config)
     except UserError as error:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from prorl_lab import card, greeting, inputs, questions, report, samples, scoring, trackers
+from prorl_lab import adapters, card, greeting, inputs, questions, report, samples, scoring, trackers
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.files import cannot_write, read_json, replacing, sync, write_json
 from prorl_lab.inputs import sum_of
@@ -264,6 +264,8 @@ class RunFolder:
         unfinished = self.path / f"{name}.tmp"
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed here
         try:
+            if adapters.layers(policy):
+                how = {"state_dict": adapters.merged_weights(policy), **how}
             policy.save_pretrained(unfinished, **how)
             tokenizer.save_pretrained(unfinished)
             (unfinished / "README.md").write_text(card.text(self.config, self.path, name), encoding="utf-8")
