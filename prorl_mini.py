@@ -766,7 +766,6 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     run = adapters.run_class(run_class, config)(config, policy, reference, adam, tokenizer, task, generator, folder)
     if folder.saved:
         folder.restore(run, type(run.state), Sample)
-        folder.keep_settings(config)
     else:
         folder.begin(run)
     return run

@@ -239,6 +239,7 @@ class RunFolder:
         restore_plain_state(run, saved, state_class, sample_class)
         self.cut_logs(saved)
         self.last_save = self.log.count, run.state.step
+        self.keep_settings(run.config)
 
     def _newest_state(self) -> dict[str, Any]:
         """The newest state that is whole.  One that is not is set aside, so that no save takes its place for it."""
