@@ -132,12 +132,20 @@ class Engine:
             raise RuntimeError("vLLM did not empty its prefix cache, so answers could follow from old weights")
 
     def push(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Replace the weights in place; `weights` (name, whole tensor) may be lazy.  Wakes a sleeping engine."""
+        """Replace the weights in place; `weights` (name, whole tensor) may be lazy.  Wakes a sleeping engine.
+
+        A run does so once before its first step.  Raises UserError for a model whose weights vLLM gives other names.
+        """
         if self.gpu:
             self.llm.wake_up(tags=["weights"])
         known = (pair for pair in weights if self.has_head or not pair[0].startswith("lm_head."))
         # The iterator matters: without one, vLLM would read the old weights from disk again.
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
+        try:
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
+        except (ValueError, KeyError, AssertionError) as error:  # by vLLM's class of model: a name, or a shape
+            raise UserError(
+                f"vLLM does not take the weights of this model ({first_line(error):.120}): train it with prorl_mini.py"
+            ) from error
         if self.gpu:
             self.llm.wake_up(tags=["kv_cache"])  # only now: both copies of the weights and the cache would not fit
 
