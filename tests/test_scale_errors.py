@@ -199,5 +199,5 @@ def test_weights_that_vllm_does_not_know_are_one_sentence():
 
     engine = object.__new__(rollout.Engine)
     engine.gpu, engine.has_head, engine.llm = False, True, SimpleNamespace(collective_rpc=refuse)
-    with pytest.raises(UserError, match=r"(?s)^vLLM does not take .*output_projection.{0,99}train it with prorl_mini.py$"):
+    with pytest.raises(UserError, match=r"(?s)^vLLM does not take .*output_projection.{0,99}with prorl_mini.py$"):
         engine.push([])
