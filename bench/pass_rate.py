@@ -5,12 +5,12 @@
 For each seed, of the prompts and the samples, the base model answers training prompts twice, independently:
 `--estimate-answers` times, as `prepare --estimate` does, and `answers_per_prompt` times, as a step does.  Of the second
 the share of groups with contrast and of tokens in groups without is counted, over all prompts and over those within
-`--pass-rate`.
+`--pass-rate`.  Whether a run learns more with it for the same tokens is a study: `python -m prorl_lab.study run
+pass-rate`.
 """
 
 import dataclasses
 import json
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +20,10 @@ import numpy as np
 import torch
 import tyro
 from measure import machine
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from worker_pass_rate import answers_of, rates_of
 
 import prorl_mini as mini
 from prorl_lab import intervals, models, settings, tasks
-from prorl_lab.ledger import Ledger
-from prorl_lab.seeds import derived
 
 
 @dataclass
@@ -39,14 +36,6 @@ class Config:
     out: Path | None = None
 
 
-def answers_of(run: Any, problems: list, count: int, purpose: str) -> list[list[tuple[float, int]]]:
-    """P problems -> of each of their answers (is it right, tokens)."""
-    generator = torch.Generator("cpu").manual_seed(derived(purpose, run.task.seed))
-    prompts = [mini.encode(run, problem) for problem in problems]
-    groups = run.write(problems, prompts, count, run.config.temperature, generator, Ledger())
-    return [[(float(sample.reward >= 1), len(sample.answer)) for sample in group] for group in groups]
-
-
 def of_seed(config: Config, seed: int) -> dict[str, Any]:
     """A row for every prompt of a seed: pass rate, contrast of its group, tokens of its group."""
     own = settings.resolve(mini.Config(base_cache=config.base_cache, eval_every=0, boundary_prompts=0))
@@ -56,7 +45,7 @@ def of_seed(config: Config, seed: int) -> dict[str, Any]:
     problems = [task.problem("train", number) for number in range(config.prompts)]
     first = answers_of(run, problems, config.estimate_answers, "estimate")
     second = answers_of(run, problems, own.answers_per_prompt, "step")
-    rates = np.array([np.mean([right for right, _ in group]) for group in first])
+    rates = np.array(rates_of(first))
     contrast = np.array([len({right for right, _ in group}) > 1 for group in second], dtype=float)
     tokens = np.array([sum(length for _, length in group) for group in second])
     within = (rates >= config.pass_rate[0]) & (rates <= config.pass_rate[1])

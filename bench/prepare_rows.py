@@ -1,4 +1,4 @@
-"""Prepare 20,000 mathematics rows with this tree and with another, in turns: processor seconds and their ratio.
+"""Prepare 20,000 mathematics rows with this tree and with another, in turns: processor and wall seconds, ratios.
 
     PRORL_TEST_DATA=DIR python bench/prepare_rows.py --other TREE [--rows 20000] [--rounds 3]
 
@@ -22,6 +22,8 @@ from pathlib import Path
 from prorl_scale.data.prepare import Prepare, prepare
 from prorl_scale.rewards import Pool
 
+began = time.monotonic()
+
 def spent():  # by this process and all below it; those that a sandbox kills are never waited for, so ask before
     stats = []
     for entry in Path("/proc").iterdir():
@@ -41,16 +43,16 @@ def spent():  # by this process and all below it; those that a sandbox kills are
 
 close, found = Pool.close, []
 def measured(pool):
-    found.append(spent())
+    found.append((spent(), time.monotonic() - began))
     close(pool)
 Pool.close = measured
 prepare(Prepare(Path(sys.argv[2]), source=[f"math={sys.argv[1]}"], only=["math"], workers=1))
-print(found[-1])
+print(*found[-1])
 """
 
 
-def seconds(tree: Path, file: Path) -> float:
-    """Processor seconds of one preparation by the code of a tree, imports and verifier included."""
+def seconds(tree: Path, file: Path) -> dict[str, float]:
+    """Processor and wall seconds of one preparation by the code of a tree, verifier included; imports in the first."""
     with tempfile.TemporaryDirectory() as out:
         line = [sys.executable, "-c", RUN, str(file), out]
         done = subprocess.run(
@@ -58,7 +60,8 @@ def seconds(tree: Path, file: Path) -> float:
         )
     if done.returncode:
         sys.exit(f"{tree}: {done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+    processor, wall = map(float, done.stdout.split()[-2:])
+    return {"processor": round(processor, 1), "wall": round(wall, 1)}
 
 
 def rows(count: int) -> list[dict[str, str]]:
@@ -78,17 +81,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     trees = {"this": Path(__file__).parents[1], "other": given.other.resolve()}
-    times: dict[str, list[float]] = {name: [] for name in trees}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rows.json")
         file.write_text(json.dumps(rows(given.rows)), encoding="utf-8")
         for _ in range(given.rounds):
             for name, tree in trees.items():
-                times[name].append(round(seconds(tree, file), 1))
+                times[name].append(seconds(tree, file))
                 print(name, times[name][-1], flush=True)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    ratio = round(medians["this"] / medians["other"], 2)
-    print(json.dumps({"rows": given.rows, "seconds": times, "medians": medians, "this / other": ratio}))
+    ratios = {}
+    for kind in ("processor", "wall"):
+        medians = {name: statistics.median(turn[kind] for turn in turns) for name, turns in times.items()}
+        ratios[kind] = round(medians["this"] / medians["other"], 2)
+    print(json.dumps({"rows": given.rows, "seconds": times, "this / other, ratio of medians": ratios}))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
     python bench/step_cost.py --out results/<date-name>
 
-Measured in processor seconds, in one process with one thread, which other jobs on the machine change little: first what
-the CPU gives (`devices.cpu`) and what vLLM's Python costs (calls of 16, 128 and 512 answers), then some steps of
-the laptop recipe's first stage and of `prorl_mini`, which are compared with the plan, phase by phase.  The predictions
-know the lengths of answers and how many groups were kept, and nothing else of these steps.
+Measured in processor seconds, in processes with one thread each, which other jobs on the machine change little: first
+what the CPU gives (`devices.cpu`) and what vLLM's Python costs (calls of 16, 128 and 512 answers), then some steps of
+the laptop recipe's first stage, on one process and on two, and of `prorl_mini`, which are compared with the plan, phase
+by phase.  The predictions know the lengths of answers and how many groups were kept, and nothing else of these steps.
+Of two processes the first one's seconds count, without those in which it waits for the other.
 """
 
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -38,6 +41,9 @@ class Args:
     warmup: int = 2  # steps before them that are thrown away
     base_cache: Path = Path("runs/base-models")  # where the warmed-up laptop model is, or will be, kept
     out: Path | None = None  # a folder for step_cost.json
+    rank_of: Path | None = (
+        None  # used by the script itself: be one of two processes, the first of which writes this file
+    )
 
 
 # ---------------------------------------------------------------- this CPU
@@ -56,7 +62,7 @@ def rows_of(out: Path, args: Args) -> list[dict]:
 
 def writer_costs(run: train.Run) -> list[float]:
     """Seconds of a decoding step, of a row in it, and of an answer, beside the model's: least squares over calls."""
-    bare = site_of(run.config, run.policy.config, cost.Program(0.0, 0.0))
+    bare = site_of(run.policy.config, cost.Program(0.0, 0.0))
     left, right = [], []
     for words in (4, 14):
         problems = [run.task.problem("held-out", i, f"{words} words") for i in range(32)]
@@ -74,28 +80,40 @@ def writer_costs(run: train.Run) -> list[float]:
     return torch.linalg.lstsq(torch.tensor(left), torch.tensor(right)[:, None]).solution[:, 0].tolist()
 
 
-def site_of(config, model_config, program: cost.Program) -> cost.Site:
+def site_of(model_config, program: cost.Program, ranks: int = 1) -> cost.Site:
     shape = shape_of(model_config)
-    return cost.Site(shape, devices.cpu(5248, shape.hidden), 1, program, cost.CPU, half=False)
+    return cost.Site(shape, devices.cpu(5248, shape.hidden), ranks, program, cost.CPU, half=False)
+
+
+def scale_on_two(args: Args) -> dict:
+    """Steps of prorl_scale on two processes, and the plan's."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found.json"
+        given = {"rank-of": found, "steps": args.steps, "warmup": args.warmup, "base-cache": args.base_cache.resolve()}
+        flags = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        subprocess.run([*launch, __file__, *flags], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+        return json.loads(found.read_text(encoding="utf-8"))
 
 
 def scale(args: Args) -> dict:
-    """Steps of prorl_scale, and the plan's."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, kept = Path(folder) / "run", {}
+    """Steps of prorl_scale on as many processes as were launched, and the plan's."""
+    ranks = int(os.environ["WORLD_SIZE"])
+    with tempfile.TemporaryDirectory() as own:
+        out, kept = (args.rank_of.parent if args.rank_of else Path(own)) / "run", {}
         given = ["--recipe", "laptop", "--reset-on-stall", "0", "--reset-on-drop", "0", *settings(args, out)]
         config = parse(Config, given)
 
         def loop(run, stop, loop=train.loop):
             run.engine.push(train.policy.full_weights(run.policy, run.engine.dtype))
-            kept["writer"], kept["model"] = writer_costs(run), run.policy.config
+            kept["writer"], kept["model"] = writer_costs(run) if ranks == 1 else None, run.policy.config
             loop(run, stop)
             kept["config"] = run.config
 
         train.loop = loop
         train.train(config)
         rows = rows_of(out, args)
-    return {"writer": kept["writer"], **compared(kept["config"], kept["model"], cost.VLLM_CPU, rows)}
+    return {"writer": kept["writer"], **compared(kept["config"], kept["model"], cost.VLLM_CPU, rows, ranks)}
 
 
 def mini(args: Args) -> dict:
@@ -115,11 +133,11 @@ def mini(args: Args) -> dict:
         return compared(run.config, run.policy.config, cost.MINI_CPU, rows_of(out, args))
 
 
-def compared(config, model_config, program: cost.Program, rows: list[dict]) -> dict:
+def compared(config, model_config, program: cost.Program, rows: list[dict], ranks: int = 1) -> dict:
     generated, kept = (sum(row[key] for row in rows) for key in ("groups_generated", "groups_kept"))
     length = sum(row["length"] * row["groups_generated"] for row in rows) / generated / config.max_new_tokens
     guess = cost.Guess(keep=kept / generated, mean_answer=length, spread=0.5, prompt=12, verdict=2e-6)
-    site = site_of(config, model_config, program)
+    site = site_of(model_config, program, ranks)
     predicted = cost.step_seconds(config, site, guess)
     phases = [phase for phase in cost.PHASES if f"seconds_{phase}" in rows[0]]
     seen = {phase: statistics.fmean(row[f"seconds_{phase}"] for row in rows) for phase in phases}
@@ -181,15 +199,23 @@ def published() -> list[tuple[str, str, float, float]]:
 
 def main(args: Args) -> int:
     torch.set_num_threads(1)
-    os.environ.update({name: str(value) for name, value in ALONE.items()}, MASTER_PORT="29537")
     ledger.time = devices.time = PROCESSOR
-    found = {"prorl_mini": mini(args), "prorl_scale, one process": scale(args)} if args.steps else {}
+    if args.rank_of:
+        found = scale(args)
+        if os.environ["RANK"] == "0":
+            args.rank_of.write_text(json.dumps(found), encoding="utf-8")
+        return 0
+    found = {}
+    if args.steps:
+        found = {"prorl_scale, two processes": scale_on_two(args), "prorl_mini": mini(args)}
+        os.environ.update({name: str(value) for name, value in ALONE.items()}, MASTER_PORT="29537")
+        found["prorl_scale, one process"] = scale(args)
     for name, side in found.items():
         print(f"\n{name}: groups kept {side['guess']['keep']:.0%}, answers of {side['guess']['mean_answer']:.0%}")
         for phase, ratio in side["ratio"].items():
             seen, predicted = side["seen"][phase], side["predicted"][phase]
             print(f"  {phase:10} seen {seen:8.4f} s   predicted {predicted:8.4f} s   {ratio:5.2f}")
-        if "writer" in side:
+        if side.get("writer"):
             print(f"  vLLM's Python: {side['writer']} seconds a step, a row, an answer")
     others = published()
     for what, unit, theirs, ours in others:

@@ -72,9 +72,8 @@ class Program:
     writer_answer: float = 0.0  # and for an answer as a whole: to take it in, and to hand it out
     eager: bool = False  # is a decoding step written as transformers computes it, or in fused kernels?
     cache_moves: float = 1.0  # times that keys and values are read or written in a decoding step
-    packed: bool = True  # no padding, and each prompt read once
+    packed: bool = True  # no padding, and each prompt read once; else micro-batches are cut and padded as in mini
     repeats: float = 0.0  # times that a prompt's keys and values are read or written for each of its answers
-    padding: float = 0.0  # tokens computed for nothing, as a share of the others
     piece_launches: int = 0  # operations of a layer for each prompt and answer; a kernel for ragged rows needs none
     beside: bool = True  # are answers verified while others are written?
     old_always: bool = False  # are the old log-probs computed even where there is one update a step
@@ -87,14 +86,13 @@ class Program:
 # Push: fitted to four reloads in place of 0.5B to 7B (vLLM PR 48382: 0.32, 0.35, 2.07, 3.3 s).
 VLLM = Program(writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-10)
 # prorl_mini: each step reads the cache and copies it twice, to append to it and to drop the rows that are finished.
-# Padding, of prompts and of answers sorted by length: 0.44 in a pass over the laptop's batch, 0.8 in its mini-batches.
 MINI = Program(
     writer_step=1e-3,
     writer_row=2e-6,
     eager=True,
     cache_moves=5.0,
+    packed=False,
     repeats=5.0,
-    padding=0.6,
     beside=False,
     old_always=True,
 )
@@ -106,8 +104,9 @@ CPU = Rates(matmul=1.0, memory=1.0, decode=1.0, link=1.0, node_link=2e9, far_lin
 VLLM_CPU = Program(
     writer_step=6.9e-3, writer_row=1e-4, writer_answer=1e-4, piece_launches=8, push=0.08, tensor_step=2e-4
 )
-# There, attention of one query costs some 2 microseconds for each head and layer; fitted to the laptop model.
-MINI_CPU = dataclasses.replace(MINI, writer_row=3.5e-5)
+# There, attention of one query costs some 2 microseconds for each head and layer, and that of an answer as a whole what
+# 8 operations of a layer do: torch's kernel goes from row to row.  Both are fitted to the laptop model.
+MINI_CPU = dataclasses.replace(MINI, writer_row=3.5e-5, piece_launches=8)
 
 
 # ---------------------------------------------------------------- answers
@@ -269,22 +268,44 @@ def pass_seconds(
     body, head = forward_flops(shape.size, groups)
     answers = sum(sum(lengths) for _, lengths in groups)
     tokens = answers + sum(prompt - len(lengths) for prompt, lengths in groups)
-    padded = 1 + program.padding
+    share = site.ranks
+    if program.packed:
+        each, padded = math.ceil(tokens / batches / share / microbatch) * batches, 1.0  # micro-batches of a rank
+    else:
+        each, computed = padded_batches(groups, microbatch, batches, backward and checkpointing)
+        padded = computed / max(1, tokens)
     bodies, heads = (3 + checkpointing, 4) if backward else (1, 1)  # as many forward passes
     passes = 1 + rates.entropy * entropy + rates.logit_backward * backward  # over the logits
     repeated = program.repeats * 2 * site.width * shape.kv * sum(prompt * len(lengths) for prompt, lengths in groups)
     moved = tokens * shape.layers * rates.traffic * layer_activations(shape, site.half) * bodies
     logits = answers * shape.vocabulary * rates.logit * passes
-    share = site.ranks
     moved = padded * moved + repeated * shape.layers * bodies + logits
-    computing = site.takes(padded * (body * bodies + head * heads) / share, moved / share)
-
-    each = math.ceil(padded * tokens / batches / share / microbatch) * batches  # micro-batches of a rank
+    computing = site.takes((padded * body * bodies + head * heads) / share, moved / share)
     pieces = sum(1 + len(lengths) for _, lengths in groups) / share
     operations = each * (shape.layers * rates.layer_launches * bodies + rates.head_launches * heads)
     operations += pieces * shape.layers * program.piece_launches * bodies
     computing = site.beside(computing, operations * site.device.launch)
     return site.beside(computing, each * _gathers(site, backward) if site.ranks > 1 else 0.0)
+
+
+def padded_batches(
+    groups: list[tuple[int, Sequence[int]]], microbatch: int, batches: int, alone: bool
+) -> tuple[int, int]:
+    """Micro-batches that `prorl_mini` cuts these groups into, and the tokens of their bodies, padding included.
+
+    Prompts are padded to the longest of a micro-batch, and answers, without their last token; each prompt of it is read
+    once.  alone: once for each answer, as with gradient checkpointing.
+    """
+    from prorl_mini import Sample, mini_batches, split_microbatches  # the rules; only now, for mini reads this package
+
+    samples = [[Sample(prompt, range(n)) for n in lengths] for prompt, lengths in ((range(p), a) for p, a in groups)]
+    parts = [part for some in mini_batches(samples, batches) for part in split_microbatches(some, microbatch)]
+    tokens = 0
+    for part in parts:
+        prompts = {id(sample.prompt): len(sample.prompt) for sample in part}
+        read = len(part) if alone else len(prompts)
+        tokens += read * max(prompts.values()) + len(part) * (max(len(sample.answer) for sample in part) - 1)
+    return len(parts), tokens
 
 
 def _gathers(site: Site, backward: bool) -> float:

@@ -10,14 +10,16 @@ itself: to evaluate on it is to evaluate on what that run held out.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from prorl_lab import rows
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_lab.split import asked, split_of
 
+judge = Later("prorl_lab.judge")  # its patterns take a tenth of a second to compile
 SPLITS = ("train", "validation", "held-out")
 PARTS = 8  # of a file: one of them held out, one for validation
 FILE = "split.jsonl"  # in a run folder
@@ -104,6 +106,34 @@ def _fault(value: Any) -> tuple[str, str] | None:
     if value.get("split") not in (None, *SPLITS):
         return f"has the split {value['split']!r}, and there are {', '.join(SPLITS)}", "of an unknown split"
     return None
+
+
+def fit(found: list[Row], bad: BadRows, keep: Collection[str] = ()) -> list[Row]:
+    """The rows that a program can judge, as `prorl_scale.data prepare` sees it.
+
+    keep: the reasons of `judge.REASONS` that do not count.  Raises UserError that names the first of the others and
+    how many there are of each reason, unless they are to be skipped; or where none is left.
+    """
+    judge.check_keep(keep)
+    reasons = [judge.reason(as_task(row), keep) for row in found]
+    counts = ", ".join(f"{count} {reason!r}" for reason, count in Counter(filter(None, reasons)).most_common())
+    for row, reason in zip(found, reasons, strict=True):
+        if reason:
+            what = f"can't be judged by a program ({reason!r}; in all {counts}; --keep {reason!r} takes such rows)"
+            bad.add(row["line"], what, repr(reason))
+    if not (left := [row for row, reason in zip(found, reasons, strict=True) if not reason]):
+        raise UserError(f"{bad.path} holds no row that a program can judge ({counts}): give a file with some")
+    return left
+
+
+def as_task(row: Row) -> Any:
+    """A row as `judge` takes it."""
+    return judge.Task("math", row["question"], {"answer": row["answer"]})
+
+
+def prompt_of(row: Row) -> str:
+    """What a row asks, and behind it in which form the answer is wanted."""
+    return f"{row['question']}\n{judge.form_of_answer(as_task(row))}"
 
 
 def by_split(found: list[Row]) -> dict[str, list[Row]]:

@@ -89,6 +89,8 @@ class Common:
     # (prorl_lab/own.py says what is in it; FILE.py:NAME for one of several); in prorl_scale a prepared folder
     task: str | None = None
     skip_bad_rows: bool = False  # leave out rows of a .jsonl that can't be used, and count them, instead of stopping
+    # Reasons of prorl_lab/judge.py, such as "asks for a proof", for which a row of a .jsonl is used all the same
+    keep: list[str] = dataclasses.field(default_factory=list)
     out: str | None = None  # the run folder; default runs/<date>-mini
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
@@ -190,6 +192,11 @@ def check(config: Any) -> None:
     for name in sorted(config.NEED_VALIDATION):
         if getattr(config, name) and not config.eval_every:
             raise UserError(f"{flag(name)} needs validation, which --eval-every 0 turns off: set --eval-every")
+    for name in ("skip_bad_rows", "keep"):
+        if getattr(config, name) and not config.task.endswith(".jsonl"):
+            raise UserError(
+                f"{flag(name)} is about the rows of a .jsonl, and --task {config.task} is none: leave it out"
+            )
     if config.model != "laptop" and config.task == "laptop":
         raise UserError(
             "--task laptop speaks the 38 words of the laptop model only: give --model laptop, or another --task"

@@ -2,11 +2,30 @@
 
 import hashlib
 import random
+import re
+
+_COMMANDS = r"left|right|displaystyle|limits|nolimits|quad|qquad|text\w*|mathrm|mathbf|mathit|mbox|emph|bf|rm|it"
+_LAYOUT = re.compile(rf"\\(?:(?:{_COMMANDS})(?![a-z])|[,;:!()\[\] ])|\*\*|[$~`_]|</?[a-z]+>|[\s\u200b\ufeff]")
 
 
 def asked(question: str) -> str:
     """A question without case and layout: two that agree in this are the same question."""
     return " ".join(question.split()).casefold()
+
+
+def plain(text: str) -> str:
+    r"""A text without what only lays it out: white space, case, dollars, bold, spacing commands, the last full stop.
+
+    Signs, brackets and decimal points stay, since problems differ by them.
+
+    >>> plain(r"How many of  40 tiles are $\textbf{red}$?") == plain("how many of 40 tiles are red?"), plain("1.5")
+    (True, '1.5')
+    """
+    if "\\" in text:
+        text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+        text = re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox|emph)\s*\{([^{}]*)\}", r"\1", text)
+    text = _LAYOUT.sub("", text).casefold()
+    return re.sub(r"\{([^{}\\])\}", r"\1", text).rstrip(".")
 
 
 def split_of(question: str, parts: int = 4) -> str:

@@ -64,7 +64,7 @@ class Study:
     equal: str
     common: str = f"--steps 100 {SMALL}"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    program: Literal["prorl_mini", "prorl_v2"] = "prorl_mini"
+    program: Literal["prorl_mini", "prorl_v2", "bench/worker_pass_rate"] = "prorl_mini"  # a file, without its ".py"
     needs: str | None = None
     home: str = "small"
 
@@ -103,10 +103,31 @@ def validation(run: RunData, tokens: float) -> float:
     return list(curve(run, "validation").values())[-1]
 
 
-def validation_at_tokens(run: RunData, tokens: float) -> float:
-    """The score, on the line between two evaluations, where a run has generated as many tokens as the others have."""
-    scores, totals = curve(run, "validation"), {0: 0.0, **curve(run, "tokens")}
+def at_tokens(run: RunData, scores: dict[int, float], tokens: float) -> float:
+    """A score by step, on the line between two, where a run has generated so many tokens."""
+    totals = {0: 0.0, **curve(run, "tokens")}
     return float(np.interp(tokens / 1e6, [totals[step] for step in scores], list(scores.values())))
+
+
+def validation_at_tokens(run: RunData, tokens: float) -> float:
+    """The score where a run has generated as many tokens as the others have."""
+    return at_tokens(run, curve(run, "validation"), tokens)
+
+
+def validation_at_cost(run: RunData, tokens: float) -> float:
+    """The same, where what an estimate of pass rates took before the first step counts among its tokens."""
+    return validation_at_tokens(run, tokens - sum(row["tokens_estimate"] for row in run.steps))
+
+
+def hard_at_tokens(run: RunData, tokens: float) -> float:
+    """pass@1 of validation on the long lists, at as many tokens as the others have generated."""
+    scores = {row["step"]: float(np.mean([row["tiers"][tier] for tier in HARD])) for row in run.evaluations}
+    return at_tokens(run, scores, tokens)
+
+
+def share(part: str, whole: str) -> Read:
+    """One metric over another, both summed over the run."""
+    return lambda run, tokens: sum(row[part] for row in run.steps) / sum(row[whole] for row in run.steps)
 
 
 late_entropy, late_kl, late_length = late("entropy"), late("kl"), late("length")
@@ -180,6 +201,24 @@ STUDIES: dict[str, Study] = {
             ("pass@16 on 12 to 16 words is higher at equal updates", pass_at(16), "pass@16", 0.05),
         ),
         equal="updates, and generated tokens (of the arm that generated fewest, on the line between two evaluations)",
+    ),
+    "pass-rate": Study(
+        question="Does leaving out prompts that the base never or always solves pay, on a set that has an end?",
+        paper="No prompt is left out beforehand; groups without contrast are replaced as they come (2.3)",
+        program="bench/worker_pass_rate",
+        home="pass-rate",
+        arms={"all prompts": "--steps 40", "pass rate 0.02 to 0.98": "--steps 120 --pass-rate 0.02 0.98"},
+        claims=against(
+            "pass rate 0.02 to 0.98", "all prompts",
+            ("a larger share of groups has contrast", share("groups_kept", "groups_generated"), "share", 0.1),
+            ("fewer tokens are wasted", share("tokens_wasted", "tokens"), "share of tokens", -0.1),
+            ("validation is higher at equal generated tokens", validation_at_tokens, "pass@1", 0.02),
+            ("validation is higher with the estimate's tokens counted", validation_at_cost, "pass@1", 0.02),
+            ("pass@1 on 12 to 16 words, mostly left out, is lower at equal tokens", hard_at_tokens, "pass@1", -0.02),
+        ),
+        equal="generated tokens (of the arm that generated fewer, on the line between two evaluations)",
+        common="--prompts-per-step 8 --pool 512 --eval-every 10 --eval-prompts 32 --boundary-prompts 0 --save-every 10 "
+        "--reset-every 0",
     ),
     "temperature": Study(
         question="Do hotter rollouts keep exploring?",

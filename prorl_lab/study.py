@@ -88,7 +88,7 @@ def slug(arm: str) -> str:
 
 def resolved(job: Job) -> Any:
     """The settings of a job, every one filled in.  Raises UserError for a flag that the program does not know."""
-    program = importlib.import_module(job.study.program)
+    program = importlib.import_module(job.study.program.replace("/", "."))
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

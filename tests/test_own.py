@@ -215,7 +215,7 @@ def test_every_row_is_checked_at_the_start_and_skipped_on_request(tmp_path, caps
     def load(skip):
         config = SimpleNamespace(
             task=str(path), seed=0, skip_bad_rows=skip, eval_every=0, boundary_prompts=0, eval_sets=None, model="other",
-            max_prompt_tokens=500, max_new_tokens=10,
+            max_prompt_tokens=500, max_new_tokens=10, keep=[],
         )  # fmt: skip
         task = tasks.load_task(config, [1], sandboxed=True)
         tokenizer = mini.models.laptop.build_tokenizer()
@@ -228,6 +228,56 @@ def test_every_row_is_checked_at_the_start_and_skipped_on_request(tmp_path, caps
     capsys.readouterr()
     assert sum(map(len, load(skip=True).rows.values())) == 40
     assert f"{path}: 1 rows left out (1 " in capsys.readouterr().out
+
+
+UNFIT = (
+    '{"question": "What is the angle in the figure below?", "answer": "7"}',
+    '{"question": "Prove that 7 is prime.", "answer": "7"}',
+    '{"question": "What is the area of the figure below?", "answer": "8"}',
+)
+
+
+def test_rows_that_no_program_can_judge_are_those_of_prepare(tmp_path, capsys):
+    """Refused with their reasons and numbers; left out, or taken all the same, where the user says so."""
+    path = rows_file(tmp_path / "rows.jsonl", 40, *UNFIT)
+
+    def load(skip, *keep):
+        return sum(map(len, tasks.JsonLinesTask(path, 0, [1], None, skip, keep).rows.values()))
+
+    with pytest.raises(UserError) as error:
+        load(False)
+    assert str(error.value) == (
+        f"{path}, line 41 can't be judged by a program ('refers to a figure'; in all 2 'refers to a figure', 1 'asks "
+        "for a proof'; --keep 'refers to a figure' takes such rows): mend or remove it, or leave out all rows that "
+        "can't be used with --skip-bad-rows"
+    )
+    assert load(True) == 40
+    assert f"{path}: 3 rows left out (2 'refers to a figure', 1 'asks for a proof')" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"line 42 can't be judged by a program .'asks for a proof'; in all 1 'asks"):
+        load(False, "refers to a figure")
+    assert load(True, "refers to a figure") == 42
+    assert load(False, "refers to a figure", "asks for a proof") == 43
+    with pytest.raises(UserError, match="--keep drawings: choose from 'answer missing'"):
+        load(False, "drawings")
+    path.write_text("\n".join(UNFIT))
+    with pytest.raises(UserError, match=r"holds no row that a program can judge \(2 'refers"):
+        load(True)
+
+
+def test_what_is_about_rows_is_refused_beside_a_task_without_any():
+    for setting in ({"skip_bad_rows": True}, {"keep": ["asks for a proof"]}):
+        with pytest.raises(UserError, match=r"is about the rows of a \.jsonl, and --task laptop is none"):
+            mini.settings.resolve(mini.Config(**setting))
+
+
+def test_a_prompt_says_which_form_of_answer_is_wanted():
+    """A letter where the reference is the letter of an option, as `prepare` and `evaluate` say it."""
+    options = "Which is even? (A) 3 (B) 4 (C) 5"
+    wanted = [(options, "B", "the letter of"), (options, "4", "not its letter"), ("2+2?", "4", "the final answer")]
+    for question, answer, form in wanted:
+        prompt = questions.prompt_of({"question": question, "answer": answer})
+        assert prompt.startswith(f"{question}\nLet's think step by step and output the ")
+        assert form in prompt
 
 
 def test_the_split_of_a_run_is_a_file_that_says_the_same(tmp_path):

@@ -131,6 +131,18 @@ def test_stages_of_the_published_recipe_by_hand():
     assert plan.microbatches(plans[0], start("prorl-1.5b"), 32) == 5
 
 
+def test_what_is_written_beside_what_is_trained_on():
+    """45 % of groups kept: 2.2 times as much, at once or in rounds; where hardly any is kept, the bound."""
+    config = start("prorl-1.5b", expect_kept=0.45)
+    (at_once,) = plan.written_lines(config)
+    assert "2.2 times the column 'expected', in one round" in at_once
+    assert "never more than 10 times" in at_once
+    (in_rounds,) = plan.written_lines(dataclasses.replace(config, draw="rounds"))
+    assert "2.2 times the column 'expected', in 2.2 rounds of all prompts, on average" in in_rounds
+    assert "10 times the column" in plan.written_lines(dataclasses.replace(config, expect_kept=0.01))[0]
+    assert plan.written_lines(dataclasses.replace(config, dynamic_sampling=False)) == []
+
+
 def test_a_shorter_run_has_stages_without_steps():
     plans = plan.stage_plans(start("prorl-1.5b", steps=700))
     assert [p.steps for p in plans] == [564, 136, 0, 0, 0, 0, 0, 0]

@@ -117,7 +117,7 @@ def test_numbers_of_a_sequence_end_somewhere():
 
 def settings(**more):
     given = {"eval_every": 1, "eval_prompts": 16, "eval_sets": None, "boundary_prompts": 32, "seed": 0}
-    given["skip_bad_rows"] = False
+    given |= {"skip_bad_rows": False, "keep": []}
     return SimpleNamespace(**{**given, **more})
 
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import t, ttest_1samp
 
-from prorl_lab import compare, laptop, studies, study, study_report
+import prorl_mini as mini
+from prorl_lab import compare, laptop, studies, study, study_report, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.intervals import seeds_interval
 from prorl_lab.studies import Claim, Study, against, gain, late, pass_at, validation, validation_at_tokens
@@ -120,6 +122,48 @@ def test_arms_of_one_home_and_name_are_the_same_run():
                 flags,
                 one.program,
             )
+
+
+def test_an_arm_leaves_out_what_the_base_never_or_always_solves(monkeypatch):
+    """Of the set of prompts only those remain, each once an epoch; what is held out is that of the laptop task."""
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    import worker_pass_rate as worker
+
+    class Known(worker.Run):  # a base that solves every list of up to 6 words, none above 12, half of the others
+        def write(self, problems, prompts, count, *rest):
+            words = [problem.entry["metadata"]["num_words"] for problem in problems]
+            right = [count if n <= 6 else 0 if n > 12 else count // 2 for n in words]
+            return [[mini.Sample([1], [1, 2], reward=float(i < c)) for i in range(count)] for c in right]
+
+    policy = SimpleNamespace(device="cpu", config=laptop.model_config(laptop.WarmUp(), 300))
+
+    def run_of(**settings):
+        config = study.settings.resolve(worker.Config(pool=60, **settings))
+        return Known(config, policy, None, None, laptop.build_tokenizer(), tasks.LaptopTask(0, [1]), None, None)
+
+    run, everything = run_of(pass_rate=[0.02, 0.98]), run_of()
+    drawn = [run.task.problem("train", number) for number in range(len(run.task.numbers))]
+    assert {problem.entry["metadata"]["num_words"] for problem in drawn} == set(range(7, 13))
+    assert len({problem.prompt for problem in drawn}) == len(drawn) < 60 == len(everything.task.numbers)
+    assert run.task.problem("train", len(drawn)).prompt in {problem.prompt for problem in drawn}  # they come again
+    held = [each.problem("held-out", 3, "8 words").prompt for each in (run.task, everything.task)]
+    assert held == 2 * [tasks.LaptopTask(0, [1]).problem("held-out", 3, "8 words").prompt]
+    assert (run.estimated, everything.estimated) == (60 * 8 * 2, 0)
+    with pytest.raises(UserError, match=r"solves no prompt in 0\.6 to 0\.9"):
+        run_of(pass_rate=[0.6, 0.9])
+
+
+def test_scores_at_equal_tokens_count_an_estimate_as_well():
+    rows = [{"step": step, "tokens": 1000, "tokens_estimate": 1000 * (step == 1)} for step in (1, 2, 3)]
+    rows += [
+        {"event": "evaluation", "step": step, "score": step / 10, "tiers": dict.fromkeys(studies.HARD, step / 100)}
+        for step in range(4)
+    ]
+    run = compare.RunData(Path("run"), {}, rows)
+    assert validation_at_tokens(run, 2500) == pytest.approx(0.25)
+    assert studies.validation_at_cost(run, 2500) == pytest.approx(0.15)
+    assert studies.hard_at_tokens(run, 2500) == pytest.approx(0.025)
+    assert studies.share("tokens_estimate", "tokens")(run, 0) == pytest.approx(1 / 3)
 
 
 def test_measures_of_recorded_runs():

@@ -11,6 +11,18 @@ from prorl_scale.rollout import Engine, _draws_from
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def process_group():
+    """vLLM in this process uses the group that is there, or makes one; an engine that is shut down takes it apart.
+
+    So each test has its own and shuts its engine down, which a garbage collector would do in the middle of the next.
+    """
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
     """Log-probs of vLLM's own samples at temperature 1.2 against a plain forward pass, float32."""
     vllm = pytest.importorskip("vllm", reason="vLLM is not installed: pip install --no-deps -r requirements-cpu.txt")
@@ -29,6 +41,7 @@ def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
             logp = torch.log_softmax(model(torch.tensor([prompt + ids])).logits[0] / 1.2, -1)
             for i, (token, theirs) in enumerate(zip(ids, answer.logprobs, strict=True)):
                 assert theirs[token].logprob == pytest.approx(logp[len(prompt) + i - 1, token].item(), abs=1e-4)
+    engine.llm_engine.engine_core.shutdown()
 
 
 def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp_path, monkeypatch):
@@ -43,7 +56,6 @@ def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp
         "MASTER_PORT": 0,
     }.items():
         monkeypatch.setenv(name, str(value))
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     config = Config(device="cpu", dtype="float32", max_new_tokens=12, rollout_batch=6)
     engine = Engine(str(folder), config, stop_ids=[1], context=64)
     prompts = [laptop.build_tokenizer()(text)["input_ids"] for text in ("ascending tiger apple =", "descending kite =")]
@@ -65,3 +77,4 @@ def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp
             assert logp.tolist() == pytest.approx(
                 [e[t].logprob for t, e in zip(ids, answer.logprobs, strict=True)], abs=0
             )
+    engine.close()

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from prorl_lab import rows
 from prorl_lab.errors import UserError
+from prorl_lab.split import plain
 
 from . import files
 
 WORDS = 13  # a run this long in common is no coincidence; a shorter text must be the same as a whole
 FIELDS = ("problem", "question", "prompt", "Question", "question_content", "input", "text")
-_COMMANDS = r"left|right|displaystyle|limits|nolimits|quad|qquad|text\w*|mathrm|mathbf|mathit|mbox|emph|bf|rm|it"
-_LAYOUT = re.compile(rf"\\(?:(?:{_COMMANDS})(?![a-z])|[,;:!()\[\] ])|\*\*|[$~`_]|</?[a-z]+>|[\s\u200b\ufeff]")
 
 
 class Overlap(NamedTuple):
@@ -22,21 +21,6 @@ class Overlap(NamedTuple):
     evaluation: str
     how: str  # "the same text", "the same text in another layout", "13 words in a row"
     words: str
-
-
-def plain(text: str) -> str:
-    r"""A text without what only lays it out: white space, case, dollars, bold, spacing commands, the last full stop.
-
-    Signs, brackets and decimal points stay, since problems differ by them.
-
-    >>> plain(r"How many of  40 tiles are $\textbf{red}$?") == plain("how many of 40 tiles are red?"), plain("1.5")
-    (True, '1.5')
-    """
-    if "\\" in text:
-        text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-        text = re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox|emph)\s*\{([^{}]*)\}", r"\1", text)
-    text = _LAYOUT.sub("", text).casefold()
-    return re.sub(r"\{([^{}\\])\}", r"\1", text).rstrip(".")
 
 
 def evaluation_texts(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,19 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as parquet
 
-from prorl_lab import inputs, own, questions, scoring
+from prorl_lab import inputs, judge, own, questions, scoring
 from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
 from prorl_lab.questions import split_order
 from prorl_lab.settings import COOLEST
-from prorl_lab.split import split_of
+from prorl_lab.split import plain, split_of
 from prorl_lab.tasks import as_chat, held_out
 from prorl_scale.rewards import Pool, Verdict
 
-from . import judge
-from .contamination import Index, evaluation_texts, plain
+from .contamination import Index, evaluation_texts
 from .sources import SOURCES, TASKS, Check, Dropped, Row, puzzles, records, row
 
-FORM = 3  # of rows and of what judges them: higher than that of a part on disk, the part is made again
+FORM = 4  # of rows and of what judges them: higher than that of a part on disk, the part is made again
 EXAMPLES = 3  # of each reason, written beside the manifest for a person to look at
 
 RECIPES: dict[str, dict[str, dict[str, int]]] = {  # rows by split and domain
@@ -68,7 +67,7 @@ class Prepare:
     own: list[str] = field(default_factory=list)  # files of your own: question and answer in .jsonl, or a task in .py
     evaluation: list[Path] = field(default_factory=list)  # .json or .jsonl; overlapping training prompts are dropped
     only: list[str] = field(default_factory=list)  # domains to prepare; by default all five
-    keep: list[str] = field(default_factory=list)  # reasons of prorl_scale/data/judge.py for which nothing is dropped
+    keep: list[str] = field(default_factory=list)  # reasons of prorl_lab/judge.py for which nothing is dropped
     seed: int = 0
     workers: int | None = None  # of the verifiers; by default one per CPU
     unsafe_verifiers: bool = False
@@ -99,8 +98,7 @@ def prepare(config: Prepare) -> dict[str, Any]:
             f"--estimate-temperature {config.estimate_temperature} is no temperature: give {COOLEST} or more"
         )
     own_files = [own_file(path) for path in config.own]
-    if unknown := sorted(set(config.keep) - set(judge.REASONS)):
-        raise UserError(f"--keep {', '.join(unknown)}: choose from {', '.join(map(repr, judge.REASONS))}")
+    judge.check_keep(config.keep)
     # With files of one's own alone, the five domains are not asked for.
     domains = config.only or ([] if own_files and not config.source else list(sizes["train"]))
     index = Index((path.name, text) for path in config.evaluation for text in evaluation_texts(path))
@@ -171,7 +169,7 @@ def _source_part(
     if (part := _finished(config.out, domain, settings)) is not None:
         return part
     tally = Tally()
-    made = _once(_judged(domain, records(SOURCES[domain], path), frozenset(config.keep), tally), tally)
+    made = _once(_judged(domain, records(SOURCES[domain], path), config.keep, tally), tally)
     clean, overlaps = _clean(_checked(made, pool, tally), index, tally)
     for kept in clean:
         tally.noted.update(judge.notes(judge.Task(domain, kept.question, kept.reference)))
@@ -198,12 +196,16 @@ def own_file(task: str) -> tuple[str, Path, str | None]:
 def _own_part(config: Prepare, index: Index, pool: Pool, part: str, path: Path, name: str | None) -> dict[str, Any]:
     """Rows of a file of one's own.  What it holds out is in no file here: `evaluate --sets FILE` asks that."""
     settings = {"origin": _fingerprint(path), "wanted": OWN_ROWS, "seed": config.seed, "form": FORM, "name": name}
-    settings["evaluation"] = _evaluation(config)
     domain = "own" if path.suffix == ".py" else "math"
+    settings |= {"evaluation": _evaluation(config), "keep": sorted(config.keep)}
     if (done := _finished(config.out, part, settings)) is not None:
         return done
     tally, splits, overlaps = Tally(), {}, []
-    made = _own_task_rows(part, path, name, config.seed) if domain == "own" else _own_questions(part, path, tally)
+    made = (
+        _own_task_rows(part, path, name, config.seed)
+        if domain == "own"
+        else _own_questions(part, path, config.keep, tally)
+    )
     for split, rows in made.items():
         clean, found = _clean(_checked(rows, pool, tally), index, tally)
         splits[split], overlaps = clean[: OWN_ROWS[split]], overlaps + found
@@ -211,14 +213,14 @@ def _own_part(config: Prepare, index: Index, pool: Pool, part: str, path: Path, 
     return _write(config.out, part, domain, splits, tally, overlaps, settings)
 
 
-def _own_questions(part: str, path: Path, tally: Tally) -> dict[str, list[Row]]:
+def _own_questions(part: str, path: Path, keep: Collection[str], tally: Tally) -> dict[str, list[Row]]:
     divided = questions.by_split(questions.read(path))
     made: dict[str, list[Row]] = {}
     for split in ("validation", "train"):
         made[split] = []
         for one in divided[split]:
             try:
-                new = row("math", one["line"], {"question": one["question"], "answer": one["answer"]})
+                new = row("math", one["line"], {"question": one["question"], "answer": one["answer"]}, keep)
             except Dropped as reason:
                 tally.drop(str(reason), f"{part}-{one['line']:06d}", one["question"], one["answer"])
                 continue
@@ -242,7 +244,7 @@ def _own_task_rows(part: str, path: Path, name: str | None, seed: int) -> dict[s
     }  # fmt: skip
 
 
-def _judged(domain: str, source: Iterable[dict], keep: frozenset[str], tally: Tally) -> Iterator[Row]:
+def _judged(domain: str, source: Iterable[dict], keep: Collection[str], tally: Tally) -> Iterator[Row]:
     """The rows of those records that a verifier can judge."""
     for number, record in enumerate(tqdm(source, desc=domain, unit=" records")):
         asks = record.get("question")

@@ -8,22 +8,19 @@ import ast
 import builtins
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import rows
+from prorl_lab import judge, rows
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.puzzles import Puzzles
 from prorl_lab.scoring.extract import after_think, last_boxed
 
-from . import files, judge
+from . import files
 
-BOXED = "Let's think step by step and output the final answer within \\boxed{}."
-LETTER = "Let's think step by step and output the letter of the right option within \\boxed{}."
-VALUE = "Let's think step by step and output the right option itself, not its letter, within \\boxed{}."
 CODE = "Write Python code to solve the problem{form}. Present the code in \n```python\nYour code\n```\nat the end."
 PROGRAM = ", as a program that reads standard input and prints to standard output"
 FUNCTION = ", as a function {name} that is called and returns the result"
@@ -117,7 +114,7 @@ def records(source: Source, path: Path | None) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def row(domain: str, number: int, record: dict[str, Any], keep: frozenset[str] = frozenset()) -> Row:
+def row(domain: str, number: int, record: dict[str, Any], keep: Collection[str] = ()) -> Row:
     """The row of one record.
 
     keep: the reasons of `judge.REASONS` for which it is not dropped.  Raises Dropped, or UserError for a column that
@@ -146,19 +143,12 @@ def ask(domain: str, question: str, reference: dict[str, Any]) -> str:
     themselves.
     """
     if domain in ("math", "stem"):
-        suffix = _boxed_form(judge.Task(domain, question, reference))
+        suffix = judge.form_of_answer(judge.Task(domain, question, reference))
     elif domain == "code":
         suffix = CODE.format(form=_code_form(question, reference))
     else:
         suffix = {"puzzle": TAGGED}.get(domain, "")
     return f"{question.strip()}\n{suffix}" if suffix else question
-
-
-def _boxed_form(task: judge.Task) -> str:
-    """Where options are listed, the letter and the value can't both be right: only the reference's form scores."""
-    if judge.wants_letter(task):
-        return LETTER
-    return VALUE if judge.wants_option(task) else BOXED
 
 
 def _code_form(question: str, reference: dict[str, Any]) -> str:
@@ -228,13 +218,17 @@ def solved(solution: str) -> str | None:
     ).strip("$ ")
 
 
-def changed(answer: str) -> str | None:
+def changed(answer: str, leading: bool = False) -> str | None:
     r"""A wrong answer made of a right one: its last digit, or else its only letter, is the next.
+
+    leading: the first digit instead, for STEM, where numbers agree that differ by a hundredth; not an index's, `v_1`.
 
     >>> changed(r"\frac{1}{9}"), changed("B"), changed(r"\text{ellipse}")
     ('\\frac{1}{8}', 'C', None)
+    >>> changed("396.9 m", leading=True), changed("v_1 = 9.16", leading=True)
+    ('496.9 m', 'v_1 = 8.16')
     """
-    if found := re.search(r"[0-9](?=[^0-9]*$)", answer):
+    if found := re.search(r"(?<![A-Za-z_])(?<!_\{)[0-9]" if leading else r"[0-9](?=[^0-9]*$)", answer):
         digit = int(found[0])
         return f"{answer[: found.start()]}{digit + 1 if digit < 9 else 8}{answer[found.end() :]}"
     if judge.letter(answer):
@@ -242,9 +236,9 @@ def changed(answer: str) -> str | None:
     return None
 
 
-def _refusals(answer: str) -> list[Check]:
+def _refusals(answer: str, leading: bool = False) -> list[Check]:
     """A changed answer must not score: a verifier that takes it would pay for anything here."""
-    other = changed(answer)
+    other = changed(answer, leading)
     return [] if other is None else [Check(f"\\boxed{{{other}}}", "a changed answer verifies too", below=1.0)]
 
 
@@ -328,14 +322,15 @@ def _stem(record: dict[str, Any]) -> Parts:
     """Kept if its solution ends in an answer that R1's agrees with.  Our verifier says so; the paper asked GPT-4o."""
     asked = _asked(rows.question_of(record))
     if "answer" in record and not set(SOLUTION_COLUMNS) & set(record):  # a file of one's own: it says the answer itself
-        return asked, {"answer": _known(record)}, {}, _refusals(_known(record))
+        return asked, {"answer": _known(record)}, {}, _refusals(_known(record), leading=True)
     answer = final_answer(_first(record, SOLUTION_COLUMNS))
     if answer is None:
         raise Dropped("no answer to be found in the solution")
     theirs = final_answer(after_think(_first(record, RESPONSE_COLUMNS)))
     if theirs is None:
         raise Dropped("no answer to be found in the model's response")
-    checks = [Check(f"\\boxed{{{theirs}}}", "answer disagrees with the model's", low=1.0), *_refusals(answer)]
+    agrees = Check(f"\\boxed{{{theirs}}}", "answer disagrees with the model's", low=1.0)
+    checks = [agrees, *_refusals(answer, leading=True)]
     return asked, {"answer": answer}, {"subject": record.get("domain")}, checks
 
 

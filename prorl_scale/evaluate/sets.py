@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prorl_lab import own, questions, rows, tasks
+from prorl_lab import judge, own, questions, rows, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.inputs import file_of_python, sum_of
 from prorl_lab.puzzles import RENAMED
-from prorl_scale.data import files, judge, sources
+from prorl_scale.data import files, sources
 from prorl_scale.data.sources import TASKS, Dropped, Source
 
 HELD_OUT_PUZZLES = 100  # of each Reasoning Gym task, as in the paper
@@ -182,7 +182,7 @@ def _eurus(of: str, record: Record) -> tuple[str, dict] | None:
     """PRIME's validation set holds four sets of code and some mathematics.  None of it is left out: it is a test."""
     if record["ability"] != "code" or record["data_source"] != of:
         return None
-    made = sources.row("code", 0, record, keep=frozenset(judge.REASONS))
+    made = sources.row("code", 0, record, keep=judge.REASONS)
     return made.question, made.reference
 
 
@@ -407,7 +407,7 @@ def _own_rows(file: Path, limit: int | None) -> Iterator[Made]:
     if not held_out:
         raise UserError(f"{file} has no held-out row: give a file with more rows, or rows with a split of their own")
     for number, row in enumerate(held_out):
-        yield f"{number:04d}", None, row["question"] + tasks.BOXED_FORMAT, {"answer": row["answer"]}
+        yield f"{number:04d}", None, questions.prompt_of(row), {"answer": row["answer"]}
 
 
 def _own_task(file: Path, name: str | None, limit: int | None) -> Iterator[Made]:

@@ -2,7 +2,8 @@ r"""Which rows a program can't judge, or that teach the wrong thing: one readabl
 
 A verifier compares an answer with a reference, or a program's output with an expected one.  Where a problem has several
 right answers, where the reference answers only half of it, or where what it asks about is missing, that comparison
-pays for luck.  `reason` names what is wrong with a row; `prepare` drops and counts it, and keeps it with `--keep`.
+pays for luck.  `reason` names what is wrong with a row.  `prorl_scale.data prepare` drops and counts such a row, a run
+on a `.jsonl` refuses it or leaves it out (`--skip-bad-rows`), and both keep it with `--keep`.
 
 Every predicate reads words, so each misses some and is wrong about some: counts on rows labelled by hand are in
 `results/2026-11-28-rows/`.  Where a pattern could go either way, it lets the row pass: a lost good row is lost for
@@ -10,13 +11,13 @@ certain, a kept bad one wastes a group now and then.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from prorl_lab.errors import UserError
 from prorl_lab.scoring.extract import last_boxed
-
-from .contamination import plain
+from prorl_lab.split import plain
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Task:
     reference: dict[str, Any]
 
 
-def reason(task: Task, keep: frozenset[str] = frozenset()) -> str | None:
+def reason(task: Task, keep: Collection[str] = ()) -> str | None:
     """The first reason to drop a row, those in `keep` left out; None for a row that can be judged."""
     asked = (name for name, (domains, _) in REASONS.items() if task.domain in domains and name not in keep)
     return next((name for name in asked if REASONS[name][1](task)), None)
@@ -37,6 +38,12 @@ def reason(task: Task, keep: frozenset[str] = frozenset()) -> str | None:
 def notes(task: Task) -> list[str]:
     """What is worth counting in rows that are kept."""
     return [name for name, holds in NOTES.items() if holds(task)]
+
+
+def check_keep(keep: Collection[str]) -> None:
+    """Raise UserError where --keep names what is no reason."""
+    if unknown := sorted(set(keep) - set(REASONS)):
+        raise UserError(f"--keep {', '.join(unknown)}: choose from {', '.join(map(repr, REASONS))}")
 
 
 # --- text
@@ -216,6 +223,21 @@ def wants_option(task: Task) -> bool:
     return any(plain(answer) and plain(answer) in text for answer in answers(task) for text in listed)
 
 
+BOXED = "Let's think step by step and output the final answer within \\boxed{}."
+LETTER = "Let's think step by step and output the letter of the right option within \\boxed{}."
+VALUE = "Let's think step by step and output the right option itself, not its letter, within \\boxed{}."
+
+
+def form_of_answer(task: Task) -> str:
+    """The sentence behind a question of mathematics or STEM, which says what goes into the box.
+
+    Where options are listed, the letter and the value can't both be right: only the reference's form scores.
+    """
+    if wants_letter(task):
+        return LETTER
+    return VALUE if wants_option(task) else BOXED
+
+
 # --- the question: mathematics and STEM
 
 
@@ -259,12 +281,40 @@ _FIGURE = _Rare(
 _ASIDE = _any(r"\((?:fig(?:ure)?s?\.?|eqs?\.?|equations?)[\s~]*\(?[0-9][0-9.\-–]*[a-z]?\)?(?: on page [0-9]+)?\)")
 
 
+_AS_SHOWN = _Rare(  # without a comma before it: behind one, all is mostly told; "as shown:" shows something
+    "shown pictured depicted illustrated drawn sketched",
+    r"(?<![,\s]) as (?:shown|pictured|depicted|illustrated|drawn|sketched)\b(?! (?:in|by|below|above)\b|\s*:)",
+    r"\bthe (?!reactions? |equations? |formulas? |structures? |data |values? |numbers? )\w+ shown\b"
+    r"(?! (?:in|on|by) (?:the|a|an|figs?|figures?|tables?|eqs?|equations?)\b|\s*:)",
+)
+_POINT = re.compile(r"\b(?:at|to|from|between|and)\s+points?\s+([A-Z])\b")
+_PLACE_TOLD = _any(  # what a figure would tell: a length, an angle, a place
+    r"\b(?:radi(?:us|i)|diameter|distances?|heights?|high|tall|lengths?|long|wide|width|depth|deep|thick(?:ness)?|sides?|"
+    r"apart|separat\w+|away|angles?|degrees?|cent(?:er|re)s?|mid(?:way|point)|coordinates?|origin|axis|opposite)\b",
+    r"[0-9]\$?(?:[~{\s]|\\[,;:\s]|\\(?:mathrm|text|rm)\b)*(?:[mckn]?m|ft|feet|inch(?:es)?|miles?)\b(?!\s*(?:/|per\b))",
+    r"°|\^\s*\{?\s*\\circ",
+)
+
+
+def _place_missing(question: str) -> bool:
+    """Whether something is "as shown", or points have names, and no word says where anything is.
+
+    A question that gives four values mostly gives all, and points whose values are told need no place.
+    """
+    values, points = set(re.findall(r"[0-9][0-9.,]*", question)), set(_POINT.findall(question))
+    named = len(points) > len(values) and "$" not in question
+    if not named and not (len(values) < 4 and _AS_SHOWN.search(question)):
+        return False
+    return not _PLACE_TOLD.search(question)
+
+
 def _refers_to_a_figure(task: Task) -> bool:
-    """A figure that is named and not there.
+    """A figure that is named and not there, or in STEM one that must have been there.
 
     A drawing in code, or a table, may be what is meant; what stands in brackets, "(Fig. 5.8)", is said in words too.
     """
-    if not _FIGURE.search(_ASIDE.sub(" ", task.question)) and not _IMAGE.search(task.question):
+    named = _FIGURE.search(_ASIDE.sub(" ", task.question)) or _IMAGE.search(task.question)
+    if not named and not (task.domain == "stem" and _place_missing(task.question)):
         return False
     numbered = re.search(r"\bfig(?:ure|\.)?\s*[0-9]", task.question, re.IGNORECASE)
     return not _DRAWING.search(task.question) and (bool(numbered) or not _TABLE.search(task.question))
