@@ -201,3 +201,20 @@ def test_weights_that_vllm_does_not_know_are_one_sentence():
     engine.gpu, engine.has_head, engine.llm = False, True, SimpleNamespace(collective_rpc=refuse)
     with pytest.raises(UserError, match=r"(?s)^vLLM does not take .*output_projection.{0,99}with prorl_mini.py$"):
         engine.push([])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no image processor"), ValueError("1 validation error\n  no image processor"), AssertionError()]
+)
+def test_a_vllm_that_does_not_start_is_one_sentence(monkeypatch, error):
+    """Models of other kinds than text end in whatever vLLM or transformers raises (Fuyu, GOT-OCR2)."""
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(rollout, "import_vllm", lambda: SimpleNamespace(LLM=refuse, SamplingParams=None))
+    monkeypatch.setattr(rollout, "refuse_experts", lambda config: None)
+    monkeypatch.setattr(rollout.AutoConfig, "from_pretrained", lambda folder: None)
+    config = SimpleNamespace(device="cpu", dtype="float32", seed=0, rollout_batch=1)
+    with pytest.raises(UserError, match=r"^vLLM does not start \([^\n]*(image|Assertion)[^\n]*prorl_mini.py$"):
+        rollout.Engine("folder", config, [], 8)
