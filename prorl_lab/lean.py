@@ -19,7 +19,7 @@ from torch import nn
 from prorl_lab import adapters
 from prorl_lab.later import Later
 
-optim = Later("bitsandbytes.optim")  # optional, see requirements-rewards.txt
+optim = Later("bitsandbytes.optim")  # optional, see requirements-options.txt
 
 
 # ---------------------------------------------------------------- the reference

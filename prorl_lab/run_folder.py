@@ -342,19 +342,20 @@ def restore_plain_state(run: Any, saved: dict[str, Any], state_class: type, samp
 def environment() -> dict[str, Any]:
     """Versions, machine and commit: what it takes to run this again."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "verifiers": scoring.VERSION,
         "versions": {"python": platform.python_version(), **versions},
-        "commit": git.stdout.strip() or None,
+        "commit": commit_of(Path(__file__).parents[1]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit of a checkout; None of any other folder, as one of installed packages within someone's checkout."""
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def check_verifiers(stored: Path) -> None:

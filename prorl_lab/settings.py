@@ -281,7 +281,7 @@ def check_packages(config: Any) -> None:
     for name, package in {"lora_rank": "peft", "adam_8bit": "bitsandbytes"}.items():
         if getattr(config, name) and importlib.util.find_spec(package) is None:
             raise UserError(
-                f"{flag(name)} needs the package {package}: install the version in requirements-rewards.txt, or leave "
+                f"{flag(name)} needs the package {package}: install the version in requirements-options.txt, or leave "
                 "it out"
             )
 
