@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import prorl_lab.openmp  # noqa: F401  before torch, which reads once how its threads are to wait
 
-import copy
 import math
 import time
 from collections import deque
@@ -41,12 +40,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from prorl_lab import cli, models, report, settings, tasks
+from prorl_lab import adapters, cli, lean, models, report, settings, tasks
 from prorl_lab.bars import tqdm
 from prorl_lab.ledger import RECENT, Ledger, prompts_to_draw, verified
 from prorl_lab.models import DynamicCache
 from prorl_lab.run_folder import GracefulStop, RunFolder
 from prorl_lab.seeds import derived
+from prorl_lab.shapes import LOGITS_AT_ONCE
 
 
 @dataclass
@@ -384,7 +384,7 @@ def answer_logprobs(model: Any, batch: Batch, temperature: float, with_entropy: 
         entropy = token_entropy(logits.detach(), temperature) if with_entropy else torch.zeros_like(logits[:, 0])
         return token_logprobs(logits[None], t[None], temperature)[0], entropy
 
-    chunk = max(256, 2**26 // len(model.get_output_embeddings().weight))  # about 256 MB of float32 logits
+    chunk = max(256, LOGITS_AT_ONCE // len(model.get_output_embeddings().weight))
     parts = [
         checkpoint(score, h, t, use_reentrant=False) if torch.is_grad_enabled() and len(target) > chunk else score(h, t)
         for h, t in zip(before.split(chunk), target.split(chunk), strict=True)
@@ -414,9 +414,10 @@ def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
     for sample, logp, entropy in score_samples(run.policy, new, run.config, with_entropy=True):
         sample.old_logp, sample.entropy = logp, entropy.sum().item()
     # Cut as `update` will cut: then a reference that was just reset scores the very same numbers as the policy does.
-    for part in mini_batches(groups, run.config.updates_per_step) if run.config.kl_coef > 0 else []:
-        for sample, logp, _ in score_samples(run.reference, part, run.config):
-            sample.ref_logp = logp
+    with lean.present(run.reference, run.policy.device):
+        for part in mini_batches(groups, run.config.updates_per_step) if run.config.kl_coef > 0 else []:
+            for sample, logp, _ in score_samples(run.reference, part, run.config):
+                sample.ref_logp = logp
 
 
 def mini_batches(groups: list[list[Sample]], count: int) -> list[list[Sample]]:
@@ -610,7 +611,7 @@ def reset_if_due(run: Run, reason: str | None = None) -> bool:
     reason = should_reset(state.step, state.last_reset, state.history, config) or reason
     if reason is None:
         return False
-    reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
+    run.reset_reference(run.policy, run.reference, run.optimizer, config.reset_keeps_optimizer)
     state.last_reset, state.resets = state.step, state.resets + 1
     run.folder.event("reset", step=state.step, resets=state.resets, reason=reason)
     return True
@@ -689,6 +690,7 @@ class Run:
     logprobs = add_logprobs
     loss = staticmethod(penalized_loss)
     update = update  # loss and step, of one mini-batch
+    reset_reference = staticmethod(reset_reference)
     reset_if_due = reset_if_due
     validate = validate
 
@@ -757,11 +759,10 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     task = tasks.load_task(config, [])  # first: a mistake in it is not to wait for the model
     policy, tokenizer = models.load_policy(config)
     config.rollout_batch = config.rollout_batch or models.rollout_batch(policy, config)
-    reference = copy.deepcopy(policy).eval().requires_grad_(False)
-    adam = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    reference, adam = lean.reference_of(policy, config), lean.adam_of(policy, config)
     tasks.join(config, task, tokenizer, policy.config)
     generator = torch.Generator(policy.device).manual_seed(config.seed)
-    run = run_class(config, policy, reference, adam, tokenizer, task, generator, folder)
+    run = adapters.run_class(run_class, config)(config, policy, reference, adam, tokenizer, task, generator, folder)
     if folder.saved:
         folder.restore(run, type(run.state), Sample)
         folder.keep_settings(config)

@@ -25,14 +25,14 @@ import tyro
 from measure import machine, versions
 
 import prorl_mini
-from prorl_lab import cost, devices, ledger
+from prorl_lab import cost, devices, hub, ledger
 from prorl_lab.shapes import Shape, shape_of
-from prorl_scale import distributed, memory, recipes, train
+from prorl_scale import distributed, recipes, train
 from prorl_scale.config import Config, parse
 
 PROCESSOR = SimpleNamespace(perf_counter=time.process_time, strftime=time.strftime)
 ALONE = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "localhost"}
-R1 = memory.SHAPES[recipes.R1_DISTILL]
+R1 = hub.SHAPES[recipes.R1_DISTILL]
 
 
 @dataclass

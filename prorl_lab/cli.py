@@ -11,14 +11,21 @@ from prorl_lab.errors import UserError
 from prorl_lab.lock import release_all
 
 
-def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None) -> int:
-    """Parse, train, and turn what users can mend into one sentence and an exit code."""
+def run(config_class: type, train: Any, args: list[str] | None, parser: Any = None, plan: Any = None) -> int:
+    """Parse, train, and turn what users can mend into one sentence and an exit code.
+
+    plan: what --dry-run does instead; by default that of one device.
+    """
     args = sys.argv[1:] if args is None else args
     try:
         config = (parser or parse)(config_class, args)
         from transformers.utils.logging import disable_progress_bar  # only now: `--help` is not to wait for it
 
         disable_progress_bar()  # transformers draws one for every folder it reads or writes
+        if config.dry_run:
+            from prorl_lab.dry_run import dry_run
+
+            train = plan or dry_run
         train(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from prorl_lab import devices
 from prorl_lab.devices import Device
+from prorl_lab.laptop import CONTEXT
 from prorl_lab.mfu import forward_flops
 from prorl_lab.shapes import FULL, Shape, layer_activations
 
@@ -180,6 +182,24 @@ class Site:
         rates = self.rates
         link = rates.node_link if self.ranks <= rates.per_node else rates.far_link
         return size * (self.ranks - 1) / self.ranks / (link * rates.link) + collectives * rates.collective
+
+
+def site_of(config: Any, shape: Shape, gpu: Device | None, ranks: int = 1, program: Program | None = None) -> Site:
+    """The model on so many of these GPUs; without one on this machine's CPU, which is measured.
+
+    program: by default `prorl_mini`'s.
+    """
+    half = config.dtype == "bfloat16"
+    if gpu:
+        return Site(shape, gpu, ranks, program or MINI, half=half)
+    return Site(shape, devices.cpu(config.microbatch_tokens, shape.hidden), ranks, program or MINI_CPU, CPU, half)
+
+
+def guess_of(config: Any) -> Guess:
+    """What is guessed for these settings; prompts are taken for half of their limit long, at most 300 tokens."""
+    limit = config.max_prompt_tokens or (CONTEXT if config.model == "laptop" else 2 * Guess.prompt)
+    verdict = 2e-6 if config.model == "laptop" else Guess.verdict  # comparing two lists of words
+    return Guess(prompt=min(Guess.prompt, max(1, limit // 2)), verdict=verdict)
 
 
 # ---------------------------------------------------------------- writing

@@ -1,5 +1,6 @@
 """What computes: GPUs by their data sheets, or this machine's CPU as measured here."""
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+
+from prorl_lab.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,26 @@ def named(name: str) -> Device | None:
     """
     found = next((kind for kind in SHEETS if re.search(rf"\b{kind}\b", name)), None)
     return Device(found, *SHEETS[found], launch=LAUNCH) if found else None
+
+
+def of(text: str) -> Device:
+    """The GPU that `--gpu` means: a name of the table, or GB of memory.  Raises UserError.
+
+    Of memory alone it is not known how fast it is: then it is the slowest of the table that has about as much.
+
+    >>> of("24").name, of("24").memory, of("A100").flops
+    ('24 GB, as slow as L4', 24000000000.0, 312000000000000.0)
+    """
+    if found := named(text):
+        return found
+    try:
+        memory = float(text) * 1e9
+    except ValueError:
+        memory = 0.0
+    if not 0 < memory < math.inf:
+        raise UserError(f"--gpu {text} is not known: give GB of memory, such as 24, or one of {', '.join(SHEETS)}")
+    kind = min(SHEETS, key=lambda kind: (abs(SHEETS[kind][2] - memory), SHEETS[kind][0]))
+    return Device(f"{memory / 1e9:g} GB, as slow as {kind}", *SHEETS[kind][:2], memory, launch=LAUNCH)
 
 
 # ---------------------------------------------------------------- a CPU, measured

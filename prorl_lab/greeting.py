@@ -79,9 +79,17 @@ def changed(config: Any) -> list[str]:
         machine = field.name in ("out", "resume", "model", "task", "device", "dtype", "threads")
         if value == plain or machine or (plain is None and field.name in SET_LATER):
             continue
-        name = field.name.replace("_", "-")
-        said.append(f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name} {shown(value)}")
+        said.append(as_flag(field.name, value))
     return said
+
+
+def as_flag(setting: str, value: Any) -> str:
+    """
+    >>> as_flag("lora_rank", 32), as_flag("reset", False)
+    ('--lora-rank 32', '--no-reset')
+    """
+    name = setting.replace("_", "-")
+    return f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name} {shown(value)}"
 
 
 SET_LATER = ("max_prompt_tokens", "rollout_batch", "canary_tolerance")  # by the program, where nothing was said

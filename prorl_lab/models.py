@@ -13,11 +13,11 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from prorl_lab import laptop
+from prorl_lab import adapters, laptop, memory
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.later import Later
 from prorl_lab.scoring.extract import FRAMES
-from prorl_lab.shapes import answers_that_fit, shape_of
+from prorl_lab.shapes import shape_of
 
 AutoConfig, AutoModelForCausalLM = Later("transformers", "AutoConfig"), Later("transformers", "AutoModelForCausalLM")
 AutoTokenizer, GenerationConfig = Later("transformers", "AutoTokenizer"), Later("transformers", "GenerationConfig")
@@ -27,6 +27,7 @@ DynamicCache, cached_file = Later("transformers", "DynamicCache"), Later("transf
 
 def load_policy(config: Any) -> tuple[Any, Any]:
     """-> (model, tokenizer).  Raises UserError where the name is no model, or one that the trainer can't score."""
+    memory.check(config)
     name = config.model
     if getattr(config, "resume", None) and (Path(config.resume) / "base").is_dir():
         name = str(Path(config.resume) / "base")  # the run's own copy: the folder it came from may have changed
@@ -40,10 +41,12 @@ def load_policy(config: Any) -> tuple[Any, Any]:
         config.model,
         name,
         torch.float64 if config.dtype == "float64" else torch.float32,
-        context=_context(config),
+        context=context_asked(config),
         proofs=Path(config.base_cache) if hasattr(config, "base_cache") else None,
     )
     set_template_defaults(tokenizer, getattr(config, "chat_template_kwargs", []))
+    if getattr(config, "lora_rank", 0):
+        adapters.add(policy, config.lora_rank, config.seed)  # on the CPU, so that A is the same on every device
     policy = policy.to(config.device).eval()
     if config.gradient_checkpointing:
         try:
@@ -55,21 +58,16 @@ def load_policy(config: Any) -> tuple[Any, Any]:
     return policy, tokenizer
 
 
-def _context(config: Any) -> int | None:
+def context_asked(config: Any) -> int | None:
     """The most tokens of a prompt and its answer, where the settings say."""
     parts = [getattr(config, name, None) for name in ("max_prompt_tokens", "max_new_tokens")]
     return sum(parts) if all(parts) else None
 
 
-def read(
-    asked: str, folder: str, dtype: torch.dtype, context: int | None = None, proofs: Path | None = None
-) -> tuple[Any, Any]:
-    """-> (tokenizer, model), each weight from the files.  Raises UserError.
+def open_checked(asked: str, folder: str, context: int | None = None, proofs: Path | None = None) -> tuple[Any, Any]:
+    """-> (tokenizer, config) of a model that can be trained, as far as that is known without its weights.
 
-    asked: what the user called the folder.  context, proofs: see `check_rotary` and `probe.prove`.
-
-    Weights and Adam's moments are float32 whatever the computation uses: a learning rate of 2e-6 changes most weights
-    by less than one step of bfloat16, and such an update is rounded away.
+    asked: what the user called the folder.  context, proofs: see `check_rotary` and `probe.prove`.  Raises UserError.
     """
     _check_files(asked, Path(folder))
     try:
@@ -85,6 +83,18 @@ def read(
     if getattr(config.get_text_config(decoder=True), "attn_logit_softcapping", None):
         config._attn_implementation = "eager"  # transformers 5.19 drops Gemma 2's cap on the way to torch's kernel
     probe.prove(asked, config, cache=proofs)
+    return tokenizer, config
+
+
+def read(
+    asked: str, folder: str, dtype: torch.dtype, context: int | None = None, proofs: Path | None = None
+) -> tuple[Any, Any]:
+    """-> (tokenizer, model), each weight from the files.  Raises UserError.
+
+    As `open_checked`.  Weights and Adam's moments are float32 whatever the computation uses: a learning rate of 2e-6
+    changes most weights by less than one step of bfloat16, and such an update is rounded away.
+    """
+    tokenizer, config = open_checked(asked, folder, context, proofs)
     try:
         # Sizes that do not fit are named by `_check_report`; without the flag they are an exception of many lines.
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -253,10 +263,11 @@ class AccurateHead(torch.autograd.Function):
             return accurate_product(hidden.flatten(0, -2), weight.T).unflatten(0, hidden.shape[:-1])
 
     @staticmethod
-    def backward(ctx: Any, d_logits: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, d_logits: Tensor) -> tuple[Tensor, Tensor | None]:
         hidden, weight = ctx.saved_tensors
         d_logits = d_logits.to(weight.dtype).flatten(0, -2)
-        return (d_logits @ weight).view_as(hidden), d_logits.T @ hidden.flatten(0, -2)
+        d_weight = d_logits.T @ hidden.flatten(0, -2) if ctx.needs_input_grad[1] else None  # frozen beside adapters
+        return (d_logits @ weight).view_as(hidden), d_weight
 
 
 def after_head(config: Any) -> Callable[[Tensor], Tensor]:
@@ -293,20 +304,25 @@ def autocast(config: Any) -> contextlib.AbstractContextManager:
 
 
 def weights_stay(write: Callable) -> Callable:
-    """A decorator for what writes answers and changes no weight: under `autocast` each weight is cast once.
+    """A decorator for what writes a policy's answers and changes no weight: under `autocast` each weight is cast once.
 
     Else it is cast at every token: for 1.5B weights 9 GB of traffic, some 3 ms on an H100 (estimated).
     """
 
     @functools.wraps(write)
-    def with_casts_kept(*args: Any, **kwargs: Any) -> Any:
+    def with_casts_kept(policy: Any, *args: Any, **kwargs: Any) -> Any:
         if not any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
-            return write(*args, **kwargs)
+            return write(policy, *args, **kwargs)
         before = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(True)
+        frozen = [weight for weight in policy.parameters() if not weight.requires_grad]  # the base of adapters
+        for weight in frozen:  # no casts are kept of such, and without a graph the mark does nothing else
+            weight.requires_grad_(True)
         try:
-            return write(*args, **kwargs)
+            return write(policy, *args, **kwargs)
         finally:
+            for weight in frozen:
+                weight.requires_grad_(False)
             torch.set_autocast_cache_enabled(before)
             torch.clear_autocast_cache()  # the next update changes what was cast
 
@@ -317,12 +333,12 @@ def rollout_batch(policy: Any, config: Any) -> int:
     """How many answers to write side by side where no setting says so: what the GPU's free memory holds, else 256."""
     if policy.device.type != "cuda":
         return 256
-    context = (config.max_prompt_tokens or 1024) + config.max_new_tokens
     try:
         shape = shape_of(policy.config.get_text_config(decoder=True))
     except AttributeError:  # no decoder of this kind
         return 256
-    return answers_that_fit(shape, torch.cuda.mem_get_info(policy.device)[0], context, config.dtype == "bfloat16")
+    ours = torch.cuda.memory_allocated(policy.device)  # the policy, which is loaded
+    return memory.answers_that_fit(shape, config, ours + torch.cuda.mem_get_info(policy.device)[0])
 
 
 def stop_ids(policy_config: Any, tokenizer: Any) -> list[int]:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError
 
-from prorl_lab import greeting, inputs, questions, report, scoring
+from prorl_lab import adapters, greeting, inputs, questions, report, scoring
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.files import read_json
 from prorl_lab.inputs import sum_of
@@ -268,6 +268,8 @@ class RunFolder:
         unfinished = self.path / f"{name}.tmp"
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed here
         try:
+            if adapters.layers(policy):
+                how = {"state_dict": adapters.merged_weights(policy), **how}
             policy.save_pretrained(unfinished, **how)
             tokenizer.save_pretrained(unfinished)
             for path in unfinished.iterdir():

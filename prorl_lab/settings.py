@@ -81,7 +81,7 @@ class Common:
     # The two limits are among them because a prompt that exceeds one ends a run at whatever step it comes.
     RESUMABLE: ClassVar[frozenset[str]] = frozenset((
         *("steps", "max_seconds", "tensorboard", "break_lock", "max_prompt_tokens", "max_new_tokens"),
-        *("threads", "save_every"),
+        *("threads", "save_every", "offload_reference", "dry_run", "gpu"),
     ))  # fmt: skip
 
     model: str = "laptop"  # "laptop", or a Hugging Face name or folder
@@ -92,6 +92,8 @@ class Common:
     # Reasons of prorl_lab/judge.py, such as "asks for a proof", for which a row of a .jsonl is used all the same
     keep: list[str] = dataclasses.field(default_factory=list)
     out: str | None = None  # the run folder; default runs/<date>-mini
+    dry_run: bool = False  # say whether the run would fit, and how long a step may take; start nothing
+    gpu: str | None = None  # for --dry-run: GB of memory, or a name from prorl_lab/devices.py; None: the card at hand
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
     tensorboard: bool = False  # also write <run folder>/tensorboard
@@ -104,6 +106,10 @@ class Common:
     rollout_batch: int | None = None  # answers written side by side; on a GPU as many as its memory holds
     microbatch_tokens: int | None = None  # of one backward pass, padding included
     gradient_checkpointing: bool | None = None  # compute activations again in the backward pass instead of keeping them
+    lora_rank: int = 0  # train adapters of this rank; a reset merges them into the base, which is the reference; 0: all
+    bfloat16_reference: bool = False  # half the bytes of the reference, and the same log-probs; with --dtype bfloat16
+    offload_reference: bool = False  # keep the reference in host memory; it visits the GPU when it scores
+    adam_8bit: bool = False  # keep Adam's two moments in 8 bits
     base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
     warm_up_steps: int = 450  # supervised steps of the laptop model; 0: random weights
     max_seconds: float | None = None  # end training early, after this many seconds of steps
@@ -120,7 +126,7 @@ class Common:
 def resolve(config: Any) -> Any:
     """Fill what was left open and check the rest; the input is not changed.  Raises UserError."""
     config = dataclasses.replace(config)
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if config.device == "cuda" and not torch.cuda.is_available() and not config.dry_run:
         raise UserError("no GPU found: run `make mini`, or pass --device cpu")
     if config.device == "auto":
         config.device = "cuda" if torch.cuda.is_available() and config.model != "laptop" else "cpu"
@@ -170,6 +176,10 @@ def check(config: Any) -> None:
     check_choices(config)
     check_numbers(config)
     check_context(config)
+    check_economies(config)
+    check_packages(config)
+    if config.gpu != type(config).gpu and not config.dry_run:
+        raise UserError("--gpu says what --dry-run plans for: give that as well, or leave it out")
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError(
             "TensorBoard is not installed: install the version in requirements-rewards.txt, or leave out --tensorboard"
@@ -234,6 +244,45 @@ def check_context(config: Any) -> None:
             f"--max-prompt-tokens {prompt} and --max-new-tokens {answer} are more than the model's context of "
             f"{context}: give --max-prompt-tokens {context - answer}, or shorter answers"
         )
+
+
+def check_economies(config: Any) -> None:
+    """Raise UserError where settings that save memory exclude each other, or others."""
+    if config.bfloat16_reference and config.dtype != "bfloat16":
+        raise UserError(
+            f"--bfloat16-reference rounds what --dtype {config.dtype} computes with in full, so that KL would not be 0 "
+            "after a reset: leave it out, or give --dtype bfloat16"
+        )
+    if config.adam_8bit and config.dtype == "float64":
+        raise UserError("--adam-8bit updates weights in float32: leave it out, or give another --dtype")
+    if not config.lora_rank:
+        return
+    for name in ("bfloat16_reference", "offload_reference"):
+        if getattr(config, name):
+            raise UserError(
+                f"{flag(name)} has nothing to make smaller, since with --lora-rank the reference is the policy without "
+                "its adapter: leave one of them out"
+            )
+    if config.reset_keeps_optimizer:
+        raise UserError(
+            "--reset-keeps-optimizer would keep the moments of an adapter that a reset merges away: leave it out, or "
+            "leave out --lora-rank"
+        )
+    if getattr(config, "reset_to", "policy") == "best":
+        raise UserError(
+            "--reset-to best needs a reference of its own, and with --lora-rank it is the policy without its adapter: "
+            "leave one of them out"
+        )
+
+
+def check_packages(config: Any) -> None:
+    """Raise UserError where a setting needs a package that is not installed."""
+    for name, package in {"lora_rank": "peft", "adam_8bit": "bitsandbytes"}.items():
+        if getattr(config, name) and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{flag(name)} needs the package {package}: install the version in requirements-rewards.txt, or leave "
+                "it out"
+            )
 
 
 def check_choices(config: Any) -> None:

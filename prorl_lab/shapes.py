@@ -6,6 +6,9 @@ from typing import Any
 from prorl_lab.mfu import Size
 
 FULL = 4  # bytes of a float32, which weights, gradients and Adam's moments are
+LOGITS_AT_ONCE = 2**26  # of a chunk of `prorl_mini.answer_logprobs`: 256 MB of float32
+# Of a GPU's memory.  The rest is CUDA's context and fragmentation, and at scale NCCL and vLLM's rest while it sleeps.
+FITS = 0.9
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,18 @@ class Shape:
         query = self.heads * self.head
         attention = (self.hidden + 1) * (query + 2 * self.kv) + query * self.hidden
         return attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+
+    @property
+    def layer_matrices(self) -> int:
+        """Those of them that multiply, biases included: all but two norms."""
+        return self.layer_weights - 2 * self.hidden
+
+    def adapter_weights(self, rank: int) -> int:
+        """Weights of adapters beside every matrix of the layers, (out, rank) and (rank, in) for each (out, in)."""
+        query = self.heads * self.head
+        sides = [(query, self.hidden), (self.kv, self.hidden), (self.kv, self.hidden), (self.hidden, query)]
+        sides += 3 * [(self.hidden, self.intermediate)]
+        return self.layers * rank * sum(map(sum, sides))
 
     @property
     def root_weights(self) -> int:
@@ -75,20 +90,3 @@ def layer_activations(shape: Shape, half: bool) -> int:
     norms = 2 * (FULL + 2 * size) * shape.hidden
     attention = size * (3 * shape.heads * shape.head + 2 * shape.kv)
     return norms + attention + 4 * size * shape.intermediate
-
-
-def answers_that_fit(shape: Shape, free: float, context: int, half: bool) -> int:
-    """Answers of `context` tokens, prompt included, that `prorl_mini.rollout` can write side by side in `free` bytes.
-
-    free: with weights and reference loaded.  What training adds later, gradients and two moments, stays when the next
-    answers are written; so does a bfloat16 copy of the weights while they are.  Each answer takes its keys and values;
-    those of one layer once more for every head, as attention with a mask repeats them; and a few rows of logits.
-
-    >>> qwen = Shape(1536, 28, 12, 2, 128, 8960, 151_936, tied=False)
-    >>> answers_that_fit(qwen, 65e9, 1024 + 1024, True), answers_that_fit(qwen, 65e9, 1024 + 8192, True)
-    (455, 103)
-    """
-    size = 2 if half else FULL
-    rest = (3 * FULL + 2 * half) * shape.weights
-    each = 2 * size * context * (shape.layers * shape.kv + shape.heads * shape.head) + 4 * FULL * shape.vocabulary
-    return max(1, int((0.9 * free - rest) // each))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 import prorl_v2
-from prorl_lab import cli, devices, flags, settings
+from prorl_lab import cli, flags, settings
 from prorl_lab.errors import UserError
 from prorl_scale import health, recipes
 
@@ -29,9 +29,8 @@ class Config(prorl_v2.Config):
         *("health_truncated_max", "health_kl_max", "health_reward_jump", "health_outside_max"),
     }
 
-    dry_run: bool = False  # print what is missing, stages, batches, tokens, memory and time; start nothing
     gpus: int | None = None  # for --dry-run: processes to plan for,
-    gpu: str = "H100"  # their kind, by a name from prorl_lab/devices.py,
+    gpu: str = "H100"  # their kind, by a name from prorl_lab/devices.py or GB of memory,
     expect_kept: float = 0.45  # share of groups with contrast,
     expect_length: float = 0.5  # mean tokens of an answer, as a share of max_new_tokens (ProRL, Fig. 2: 0.4 to 0.7)
     recipe: str | None = None  # a name from prorl_scale/recipes.py; its stages then change settings on the way
@@ -47,7 +46,6 @@ class Config(prorl_v2.Config):
     canary_tolerance: float | None = None
     keep_checkpoints: int = 2  # the last so many, and the one with the best validation
     async_save: bool = True  # write checkpoints while training goes on; costs a copy of the shards in host memory
-    offload_reference: bool = False  # keep the reference's shards in host memory; the GPU gets them layer by layer
     timeout_minutes: float = 60.0  # of a collective: longer than the slowest rollout
     gpu_memory: float = 0.5  # share of a GPU's memory that vLLM may take
     sleep_level: Literal[1, 2] = 1  # 1: vLLM keeps its weights in host memory while training; 2: drops them
@@ -79,8 +77,11 @@ class Config(prorl_v2.Config):
         for name in ("expect_kept", "expect_length"):
             if getattr(self, name) > 1:
                 raise UserError(f"{settings.flag(name)} {getattr(self, name)} is a share: give at most 1")
-        if devices.named(self.gpu) is None:
-            raise UserError(f"--gpu {self.gpu} is not known: give one of {', '.join(devices.SHEETS)}")
+        for name in ("lora_rank", "bfloat16_reference", "adam_8bit"):
+            if getattr(self, name):
+                raise UserError(
+                    f"{settings.flag(name)} is for one device: leave it out, or run prorl_mini.py or prorl_v2.py"
+                )
         if self.gpu_memory > 1:
             raise UserError(f"--gpu-memory {self.gpu_memory} is a share of a GPU's memory: give at most 1")
         for name in set(self.health_stops) - set(health.RULES):

@@ -1,43 +1,14 @@
-"""What a model takes: its shape, the memory of one rank while it trains, term by term, and of vLLM while it writes.
+"""What a model takes: the memory of one rank while it trains, term by term, and of vLLM while it writes.
 
 Arithmetic on shapes and settings; `tests/test_plan.py` holds it to torch's own count.
 """
 
 from typing import Any
 
-from transformers import AutoConfig
-
-from prorl_lab import laptop
-from prorl_lab.errors import UserError
-from prorl_lab.shapes import FULL, Shape, layer_activations, shape_of
-from prorl_scale import recipes
-from prorl_scale.missing import model_folder
+from prorl_lab.shapes import FULL, Shape, layer_activations
 from prorl_scale.policy import logits_at_once
 
 LOGITS_COPIES = 5  # of a chunk, in float32, while it is differentiated: logits, scaled, their log-sum, two gradients
-
-
-# ---------------------------------------------------------------- the model's shape
-
-
-# From config.json of the model on the Hugging Face hub, as its fine-tuned copies repeat it.
-SHAPES = {recipes.R1_DISTILL: Shape(1536, 28, 12, 2, 128, 8960, 151_936, tied=False)}
-
-
-def known_shape(name: str) -> tuple[Shape | None, str]:
-    """The shape of a model, from its own files or the table here, and which of the two."""
-    if name == "laptop":
-        return shape_of(laptop.model_config(laptop.WarmUp(), len(laptop.build_tokenizer()))), "the laptop model"
-    folder = model_folder(name)
-    if folder is not None and (folder / "config.json").exists():
-        try:
-            return shape_of(AutoConfig.from_pretrained(folder, trust_remote_code=False)), str(folder / "config.json")
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(f"{folder}/config.json is no decoder's ({error}): choose a model such as Qwen") from error
-    return SHAPES.get(name), "a table in prorl_scale/memory.py, since the model is not here"
-
-
-# ---------------------------------------------------------------- memory
 
 
 def shards(shape: Shape, world: int) -> dict[str, float]:

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
-
 from prorl_lab import tasks
 from prorl_lab.errors import UserError
+from prorl_lab.hub import model_folder
 from prorl_lab.run_folder import read_json
 from prorl_scale.config import Config, stages_of
 
@@ -22,16 +20,6 @@ class Missing:
     kind: str  # "model" | "data"
     what: str
     remedy: str | None
-
-
-def model_folder(name: str) -> Path | None:
-    """Where the model lies: a folder, or the Hugging Face cache.  The hub is not asked."""
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (OSError, ValueError, HFValidationError):
-        return None
 
 
 def missing_model(name: str) -> Missing | None:

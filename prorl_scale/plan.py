@@ -16,7 +16,9 @@ import torch
 
 from prorl_lab import cost, devices
 from prorl_lab.errors import UserError
-from prorl_lab.shapes import FULL, Shape
+from prorl_lab.hub import known_shape
+from prorl_lab.shapes import FITS, FULL, Shape
+from prorl_lab.wording import amount, term
 from prorl_scale import memory, recipes
 from prorl_scale.config import Config, longest_answer, recipe_of, resolve, stages_of
 from prorl_scale.missing import Missing, missing_data, missing_model
@@ -24,7 +26,6 @@ from prorl_scale.missing import Missing, missing_data, missing_model
 # ProRL names 4 nodes of 8 H100 and "16k GPU hours" in all: its eight runs, and whatever was tried beside them.
 PAPER_GPU_HOURS = 16_000
 PAPERS = ("prorl-1.5b", "prorl-1.5b-auto")
-FITS = 0.9  # of a GPU's memory; the rest is CUDA's context, NCCL, fragmentation, vLLM's rest while it sleeps
 STAGE = 22  # characters
 
 
@@ -98,18 +99,14 @@ def over_run(each: list[float], plans: list[StagePlan], steps: int) -> tuple[flo
 
 
 def site_of(config: Config, shape: Shape, gpus: int) -> cost.Site:
-    """The model on what the run is planned for; of a CPU, this one, measured."""
-    half = config.dtype == "bfloat16"
-    if config.device == "cuda":
-        return cost.Site(shape, devices.named(config.gpu), gpus, cost.VLLM, half=half)
-    return cost.Site(shape, devices.cpu(config.microbatch_tokens, shape.hidden), gpus, cost.VLLM_CPU, cost.CPU, half)
+    """The model on what the run is planned for."""
+    gpu = devices.of(config.gpu) if config.device == "cuda" else None
+    return cost.site_of(config, shape, gpu, gpus, cost.VLLM if gpu else cost.VLLM_CPU)
 
 
 def guess_of(config: Config) -> cost.Guess:
-    """What the settings expect of the answers; prompts are taken for half of their limit long, at most 300 tokens."""
-    prompt = min(cost.Guess.prompt, max(1, config.max_prompt_tokens // 2))
-    verdict = 2e-6 if config.model == "laptop" else cost.Guess.verdict  # comparing two lists of words
-    return cost.Guess(config.expect_kept, config.expect_length, prompt=prompt, verdict=verdict)
+    """What the settings expect of the answers."""
+    return dataclasses.replace(cost.guess_of(config), keep=config.expect_kept, mean_answer=config.expect_length)
 
 
 def gpu_hours(config: Config, stages: list[Config], site: cost.Site) -> tuple[float, float]:
@@ -303,22 +300,6 @@ def what_if_lines(config: Config, site: cost.Site) -> list[str]:
     return [*lines, f"  s a step: of the first stage; fits: in {FITS:.0%} of {site.device.memory / 1e9:g} GB"]
 
 
-def term(name: str, size: float, limit: float = math.inf) -> str:
-    return f"    {name:50}{size / 1e9:8.2f} GB" + (f"  more than {limit / 1e9:g} GB" if size > limit else "")
-
-
-def amount(value: float) -> str:
-    """Three digits and a word.
-
-    >>> [amount(x) for x in (512, 33_554_432, 1.2e9, 4.1e13)]
-    ['512', '33.6 million', '1.2 billion', '41 trillion']
-    """
-    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
-        if value >= size:
-            return f"{value / size:.3g} {word}"
-    return f"{value:,.0f}"
-
-
 def report(config: Config, gpus: int, shape: Shape | None, shape_source: str, missing: list[Missing]) -> str:
     """All that `dry_run` prints."""
     plans = stage_plans(config)
@@ -362,7 +343,7 @@ def dry_run(config: Config) -> None:
     config, gpus = planned(config)
     for stage in stages_of(config):
         stage.check()
-    shape, source = memory.known_shape(config.model)
+    shape, source = known_shape(config.model)
     missing = [item for item in (missing_model(config.model), missing_data(config)) if item]
     print(report(config, gpus, shape, source, missing))
     if missing:

@@ -504,7 +504,7 @@ def main(args: list[str] | None = None) -> int:
             silence = quiet.enter_context(open(os.devnull, "w"))
             quiet.enter_context(contextlib.redirect_stdout(silence))
             quiet.enter_context(contextlib.redirect_stderr(silence))
-        return cli.run(Config, lambda config: plan.dry_run(config) if config.dry_run else train(config), args, parse)
+        return cli.run(Config, train, args, parse, plan.dry_run)
 
 
 if __name__ == "__main__":

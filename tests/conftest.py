@@ -22,6 +22,12 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Where warmed-up base models are kept: each is made once for all files."""
+    return tmp_path_factory.mktemp("base-models")
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
     """Where a check runs that has to hold on a GPU as well."""

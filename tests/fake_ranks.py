@@ -20,8 +20,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from prorl_lab import shapes
-from prorl_scale import batch, memory, policy, recipes
+from prorl_lab import hub, shapes
+from prorl_scale import batch, policy, recipes
 
 
 def packed(tokens: int, samples: int, prompt: int) -> batch.Packed:
@@ -85,7 +85,7 @@ def peak(
 
 def main(asked: dict) -> None:
     """asked: arguments of `peak`, and what to change of the 1.5B model's shape."""
-    shape = dataclasses.replace(memory.SHAPES[recipes.R1_DISTILL], **asked.pop("shape", {}))
+    shape = dataclasses.replace(hub.SHAPES[recipes.R1_DISTILL], **asked.pop("shape", {}))
     print(json.dumps(peak(shape, **asked)))
 
 

@@ -12,13 +12,13 @@ from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForCausalLM
 
 import prorl_mini as mini
-from prorl_lab import cost, devices, laptop, settings
+from prorl_lab import cost, devices, hub, laptop, settings
 from prorl_lab.mfu import forward_flops
 from prorl_lab.shapes import Shape, layer_activations
-from prorl_scale import memory, plan, policy, recipes, train
+from prorl_scale import plan, policy, recipes, train
 from prorl_scale.config import Config, stages_of
 
-R1 = memory.SHAPES[recipes.R1_DISTILL]
+R1 = hub.SHAPES[recipes.R1_DISTILL]
 H100 = devices.named("H100")
 ONE = devices.Device("a device", flops=1e12, bandwidth=1e12, memory=80e9)  # at its peak, with PLAIN
 PLAIN = cost.Rates(matmul=1, memory=1, decode=1)

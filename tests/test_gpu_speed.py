@@ -14,7 +14,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import prorl_mini as mini
-from prorl_lab import cost, devices, mfu, models
+from prorl_lab import cost, devices, hub, mfu, models
 from prorl_lab.shapes import Shape
 from prorl_scale import batch, memory, policy, recipes, train
 from prorl_scale.config import Config
@@ -22,7 +22,7 @@ from tests.test_scale_parity import BASE
 
 SHAPES = {
     "0.5B": Shape(896, 24, 14, 2, 64, 4864, 151_936, tied=True),  # Qwen2.5-0.5B
-    "1.5B": memory.SHAPES[recipes.R1_DISTILL],
+    "1.5B": hub.SHAPES[recipes.R1_DISTILL],
     "tiny": Shape(64, 2, 4, 2, 16, 128, 300, tied=True),
 }
 MODEL = Path(os.environ.get("MODEL", "no model"))

@@ -12,14 +12,14 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from prorl_lab import shapes
+from prorl_lab import hub, shapes
 from prorl_lab.errors import UserError
 from prorl_mini import Sample
 from prorl_scale import batch, memory, missing, plan, policy, recipes, train
 from prorl_scale.config import Config
 
 ROOT = Path(__file__).parents[1]
-R1 = memory.SHAPES[recipes.R1_DISTILL]
+R1 = hub.SHAPES[recipes.R1_DISTILL]
 SMALL = shapes.Shape(64, 2, 4, 2, 16, 160, 300, tied=True)
 DOMAINS = ("math", "code", "stem", "puzzle", "instruction")
 
@@ -197,7 +197,7 @@ def test_a_model_folder_must_be_whole(model):
 
 
 def test_a_model_of_the_hub_is_looked_for_in_the_cache(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(missing, "snapshot_download", partial(missing.snapshot_download, cache_dir=tmp_path / "cache"))
+    monkeypatch.setattr(hub, "snapshot_download", partial(hub.snapshot_download, cache_dir=tmp_path / "cache"))
     found = missing.missing_model("some/model")
     assert found.remedy == "hf download some/model"
     repository = tmp_path / "cache" / "models--some--model"
@@ -206,7 +206,7 @@ def test_a_model_of_the_hub_is_looked_for_in_the_cache(model, tmp_path, monkeypa
     (repository / "snapshots").mkdir()
     model.rename(repository / "snapshots" / ("a" * 40))
     assert missing.missing_model("some/model") is None
-    assert memory.known_shape("some/model")[0] == SMALL
+    assert hub.known_shape("some/model")[0] == SMALL
     assert "no such folder" in missing.missing_model("./some/model").what
 
 
@@ -243,9 +243,7 @@ def test_other_tasks():
 def test_dry_run_says_all_that_is_missing(tmp_path, monkeypatch, capsys):
     """Without torchrun; the model is known by a table, since the hub is out of reach.  Nothing is written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        missing, "snapshot_download", partial(missing.snapshot_download, cache_dir=tmp_path / "no-cache")
-    )
+    monkeypatch.setattr(hub, "snapshot_download", partial(hub.snapshot_download, cache_dir=tmp_path / "no-cache"))
     monkeypatch.delitem(os.environ, "RANK", raising=False)
     assert train.main(["--recipe", "prorl-1.5b", "--dry-run"]) == 1
     shown = capsys.readouterr()
@@ -253,7 +251,7 @@ def test_dry_run_says_all_that_is_missing(tmp_path, monkeypatch, capsys):
     assert "python -m prorl_scale.data prepare --recipe prorl-1.5b --out data/prorl-1.5b" in shown.out
     for part in ("32 processes", "run 8", "2251 to 2411", "256 x 32 = 8,192", "52.6 billion", "1.78 billion weights"):
         assert part in shown.out
-    assert "a table in prorl_scale/memory.py" in shown.out
+    assert "a table in prorl_lab/hub.py" in shown.out
     assert shown.err == "error: model and data missing: see above what makes it whole\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -284,4 +282,4 @@ def test_dry_run_checks_the_settings(capsys):
 def test_a_folder_that_is_no_decoder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(UserError, match="no decoder"):
-        memory.known_shape(str(tmp_path))
+        hub.known_shape(str(tmp_path))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import prorl_mini as mini
-from prorl_lab import models, settings
+from prorl_lab import memory, models, settings
 from prorl_lab.errors import UserError
-from prorl_lab.shapes import Shape, answers_that_fit
+from prorl_lab.shapes import Shape
 from prorl_scale import config, rollout, start, train
 from scripts import gpu_check
 from tests.test_scale_parity import build_model
@@ -51,32 +51,32 @@ def test_weights_are_cast_once_while_answers_are_written_and_anew_afterwards():
     casts = []
 
     @models.weights_stay
-    def write(_):
+    def write(layer):
         casts.append(torch.is_autocast_cache_enabled())
         return layer(x)
 
     with models.autocast(SimpleNamespace(dtype="bfloat16", device="cpu")):
-        before = write(0)
+        before = write(layer)
         assert casts == [True]
         assert not torch.is_autocast_cache_enabled()
         with torch.no_grad():
             layer.weight.add_(1.0)
-        assert not torch.equal(before, write(0))
+        assert not torch.equal(before, write(layer))
         assert not torch.equal(before, layer(x))
         layer(x).sum().backward()  # copies made without a graph would have no gradient
     assert layer.weight.grad is not None
-    write(0)
+    write(layer)
     assert casts[-1] == torch.is_autocast_cache_enabled()  # outside autocast nothing is touched
 
 
 def test_rollout_batch_is_chosen_by_the_memory_there_is(monkeypatch):
-    asked = SimpleNamespace(max_prompt_tokens=64, max_new_tokens=64, dtype="bfloat16")
+    asked = mini.Config(model="some/model", max_prompt_tokens=64, max_new_tokens=64, dtype="bfloat16")
     model = build_model()
     assert models.rollout_batch(model, asked) == 256
     on_gpu = SimpleNamespace(device=torch.device("cuda"), config=model.config)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2e8, 8e10))
     shape = Shape(32, 2, 4, 2, 8, 64, 211, tied=True)
-    assert models.rollout_batch(on_gpu, asked) == answers_that_fit(shape, 2e8, 128, True) > 256
+    assert models.rollout_batch(on_gpu, asked) == memory.answers_that_fit(shape, asked, 2e8) > 256
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for device, expected in (("cuda", None), ("cpu", 256)):
         assert settings.resolve(mini.Config(model="some/model", device=device)).rollout_batch == expected

@@ -31,12 +31,6 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One warmed-up base model for this file."""
-    return tmp_path_factory.mktemp("base-models")
-
-
-@pytest.fixture(scope="module")
 def straight(cache, tmp_path_factory):
     """An uninterrupted run of six steps."""
     out = tmp_path_factory.mktemp("runs") / "straight"
