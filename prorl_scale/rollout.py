@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig
 
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_scale import distributed
+
+AutoConfig = Later("transformers", "AutoConfig")
 
 
 def import_vllm() -> Any:

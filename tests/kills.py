@@ -42,7 +42,7 @@ from transformers import modeling_utils
 
 import prorl_mini as mini
 import prorl_v2
-from prorl_lab import laptop, later, lock, models, report, run_folder, tasks
+from prorl_lab import laptop, later, lock, log, models, report, run_folder, tasks
 from prorl_scale import checkpoint, distributed, start, train
 from tests.launch import MACHINE
 from tests.scale_run import StandIn
@@ -59,15 +59,16 @@ OPERATIONS = {  # owner: names of functions that change the disk, or lie between
     shutil: ("rmtree",),
     pathlib.Path: ("mkdir", "touch", "replace", "rename", "unlink", "open"),
     torch: ("save",),
-    run_folder: ("write_all",),
-    run_folder.RunFolder: ("_append", "export", "keep_best", "save", "finish"),
+    log: ("write_all",),
+    log.Log: ("append", "cut"),
+    run_folder.RunFolder: ("export", "keep_best", "save", "finish"),
     checkpoint.Folder: ("save", "_complete", "_prune"),
     FileSystemWriter: ("write_data", "finish"),
     mini: ("collect_groups", "update_all", "evaluate"),
 }
 WRITES = {
     **{os: ("fsync", "pwrite"), pathlib.Path: ("mkdir", "open"), builtins: ("open",), torch: ("save",)},
-    **{run_folder: ("write_all",), modeling_utils: ("safe_save_file",), FileSystemWriter: ("write_data",)},
+    **{log: ("write_all",), modeling_utils: ("safe_save_file",), FileSystemWriter: ("write_data",)},
 }
 WINDOWS = {  # what SIGTERM comes during: owners, function, its n-th call
     "start-up": ([models], "load_policy", 1),
@@ -220,7 +221,9 @@ class Harness:
             "state": self.program.state(out),
             "names": sorted(str(path.relative_to(out)) for path in out.rglob("*")),
             "summary": json.loads((out / "summary.json").read_text()),
+            "samples": (out / "samples.jsonl").read_text(),
             "exports": {name: (out / name / "model.safetensors").read_bytes() for name in ("base", "last")},
+            "card": (out / "last" / "README.md").read_text(),
         }
         return timeless(found)
 
