@@ -328,9 +328,14 @@ def plain_state(run: Any) -> dict[str, Any]:
 
 
 def restore_plain_state(run: Any, saved: dict[str, Any], state_class: type, sample_class: type) -> None:
-    """The inverse of `plain_state`."""
+    """The inverse of `plain_state`.  Raises UserError where the run has done more steps than it is to have."""
     restore_task(run.task, saved["task"])
     run.state = state_class(**saved["state"])
+    if run.config.steps < run.state.step:
+        raise UserError(
+            f"--steps {run.config.steps} is less than the {run.state.step} steps that the run has done: give at least "
+            "that, or leave it out"
+        )
     run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
     seconds = getattr(run.config, "max_seconds", None) or math.inf
     if run.state.step < run.config.steps and run.state.seconds < seconds:
