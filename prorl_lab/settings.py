@@ -178,6 +178,8 @@ def check(config: Any) -> None:
     check_context(config)
     check_economies(config)
     check_packages(config)
+    for item in config.chat_template_kwargs:
+        named_value(item)
     if config.gpu != type(config).gpu and not config.dry_run:
         raise UserError("--gpu says what --dry-run plans for: give that as well, or leave it out")
     if config.track != "off" and importlib.util.find_spec(config.track) is None:
@@ -274,6 +276,14 @@ def check_economies(config: Any) -> None:
             "--reset-to best needs a reference of its own, and with --lora-rank it is the policy without its adapter: "
             "leave one of them out"
         )
+
+
+def named_value(item: str) -> tuple[str, str]:
+    """A NAME=VALUE of --chat-template-kwargs.  Raises UserError for another form."""
+    name, given, text = item.partition("=")
+    if not given or not name.isidentifier():
+        raise UserError(f"--chat-template-kwargs {item}: give NAME=VALUE, as in enable_thinking=false")
+    return name, text
 
 
 def check_packages(config: Any) -> None:
