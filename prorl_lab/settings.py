@@ -8,12 +8,11 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from prorl_lab import laptop
+from prorl_lab import hub, laptop
 from prorl_lab.errors import UserError
 from prorl_lab.inputs import file_of_python
 from prorl_lab.processors import usable_processors
@@ -222,8 +221,9 @@ def context_of(model: str) -> int | None:
     """Tokens that a model can read, prompt and answer together, as its config says; None where that is not here yet."""
     if model == "laptop":
         return laptop.CONTEXT
+    folder = hub.model_folder(model)
     try:
-        told = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        told = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder else {}
         return told.get("text_config", told).get("max_position_embeddings")
     except (OSError, ValueError, AttributeError):
         return None  # whoever loads it will say what is wrong

@@ -264,8 +264,12 @@ def test_dry_run_of_what_is_there(model, data, tmp_path, monkeypatch, capsys):
     assert "model and data are there" in shown
     assert "8 processes" in shown
     assert f"{SMALL.weights / 1e9:.2f} billion weights over 8" in shown
-    assert train.main([*there, "--microbatch-tokens", "100000000"]) == 0
-    assert "more than 80 GB" in capsys.readouterr().out
+    assert train.main([*there, "--microbatch-tokens", "100000000"]) == 1
+    shown = capsys.readouterr()
+    assert "more than 80 GB" in shown.out
+    assert "more than 90% of 80: see above what else could be set" in shown.err
+    assert train.main([*there, "--gpu", "24", "--gpu-memory", "0.95"]) == 1
+    assert "a GPU would take 22.8 GB, more than 90% of 24" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     assert train.main(["--recipe", "laptop", "--dry-run"]) == 0
     assert "per process" in capsys.readouterr().out
