@@ -275,6 +275,16 @@ def test_dry_run_of_what_is_there(model, data, tmp_path, monkeypatch, capsys):
     assert "per process" in capsys.readouterr().out
 
 
+def test_dry_run_checks_the_context_with_what_was_left_open(model, data, capsys):
+    """A model of 1,024 tokens and the default prompts of as many: vLLM would not start."""
+    told = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**told, "max_position_embeddings": 1024}))
+    there = ["--dry-run", "--model", str(model), "--task", str(data), "--max-new-tokens", "16"]
+    assert train.main(there) == 1
+    assert "give --max-prompt-tokens 1008" in capsys.readouterr().err
+    assert train.main([*there, "--max-prompt-tokens", "1008"]) == 0
+
+
 def test_dry_run_checks_the_settings(capsys):
     assert train.main(["--recipe", "prorl-1.5b", "--dry-run", "--gpus", "0"]) == 1
     assert train.main(["--recipe", "prorl-1.5b", "--dry-run", "--eps-low", "1.5"]) == 1
