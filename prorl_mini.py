@@ -640,9 +640,10 @@ def evaluate(run: Run, split: str, prompts: int, answers: int, tiers: list[str])
     problems = [problem for some in asked.values() for problem in some]
     encoded = [encode(run, problem) for problem in problems]
     # All tiers at once, so that the longest answer is waited for once.
-    groups = iter(run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger()))
-    right = {tier: [[(s.reward or 0.0) >= 1 for s in next(groups)] for _ in some] for tier, some in asked.items()}
-    return {tier: np.array(rows) for tier, rows in right.items()}
+    groups = run.write(problems, encoded, answers, run.config.eval_temperature, generator, Ledger())
+    run.folder.samples(run, split, problems, groups)  # a few answers for people to read
+    right = iter([[(s.reward or 0.0) >= 1 for s in group] for group in groups])
+    return {tier: np.array([next(right) for _ in some]) for tier, some in asked.items()}
 
 
 def validate(run: Run) -> None:
@@ -765,7 +766,6 @@ def start_run(config: Config, run_class: type[Run] = Run) -> Run:
     run = adapters.run_class(run_class, config)(config, policy, reference, adam, tokenizer, task, generator, folder)
     if folder.saved:
         folder.restore(run, type(run.state), Sample)
-        folder.keep_settings(config)
     else:
         folder.begin(run)
     return run

@@ -51,7 +51,7 @@ def measure(task: str, draws: int, trained: int, seconds: float) -> dict[str, ob
     ends = [start + seconds / 3 * (place + 1) / len(lots) for place in range(len(lots))]
     held = [held_out(Puzzles(task, seed), split, end) for (seed, split), end in zip(lots, ends, strict=True)]
     puzzles, seen = Noting(task, 0), []
-    while len(seen) < trained and time.process_time() < start + seconds:
+    while len(seen) < trained and (not seen or time.process_time() < start + seconds):
         seen.append(puzzles.train(len(seen))["question"])
     counted = puzzles.drawn[:draws]
     return {

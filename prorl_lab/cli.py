@@ -19,13 +19,11 @@ def run(config_class: type, train: Any, args: list[str] | None, parser: Any = No
     args = sys.argv[1:] if args is None else args
     try:
         config = (parser or parse)(config_class, args)
-        from transformers.utils.logging import disable_progress_bar  # only now: `--help` is not to wait for it
-
-        disable_progress_bar()  # transformers draws one for every folder it reads or writes
         if config.dry_run:
             from prorl_lab.dry_run import dry_run
 
             train = plan or dry_run
+        no_bars_of_transformers()
         train(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -37,6 +35,13 @@ def run(config_class: type, train: Any, args: list[str] | None, parser: Any = No
     finally:
         release_all()  # whatever ended the run, it writes no more
     return 0
+
+
+def no_bars_of_transformers() -> None:
+    """It draws one for every folder that it reads or writes."""
+    from transformers.utils.logging import disable_progress_bar  # only now: `--help` is not to wait for it
+
+    disable_progress_bar()
 
 
 def parse(config_class: type, args: list[str] | None) -> Any:

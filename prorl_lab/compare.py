@@ -6,7 +6,6 @@ A run is a folder of `prorl_mini`, `prorl_v2` or `prorl_scale`, finished or at w
 seed alone are one arm: drawn as their mean, with the range from the lowest to the highest seed.
 """
 
-import argparse
 import itertools
 import json
 import sys
@@ -15,19 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
 from prorl_lab import flags
 from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEAL
 from prorl_lab.errors import UserError
-from prorl_lab.run_folder import read_json
+from prorl_lab.files import read_json
+from prorl_lab.report import markdown, pyplot
 
 # What two runs of one arm may differ in: none of it changes what is computed, but the seed.
-NOT_OF_THE_ARM = frozenset(("seed", "out", "resume", "base_cache", "break_lock", "tensorboard", "save_every"))
+NOT_OF_THE_ARM = frozenset(("seed", "out", "resume", "base_cache", "break_lock", "track", "tensorboard", "save_every"))
 PANELS = {
     "validation": "validation, pass@1",
     "pass@k": "validation, pass@k",
@@ -117,6 +113,7 @@ def over_seeds(curves: list[Curve]) -> tuple[list[int], np.ndarray, np.ndarray, 
 
 def draw(arms: dict[str, list[RunData]], path: Path) -> None:
     """`PANELS`, an arm a colour: the mean of its seeds, and their range behind it."""
+    plt = pyplot()
     figure, axes = plt.subplots(2, 4, figsize=(16, 7))
     for axis, (key, title) in zip(axes.flat, PANELS.items(), strict=True):
         for (name, runs), (colour, marker) in zip(arms.items(), itertools.cycle(LINES), strict=False):
@@ -191,26 +188,15 @@ def shown(value: Any) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown.
-
-    >>> print(table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    lines = [head, ["---"] * len(head), *rows]
-    texts = [f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join(texts)
-
-
 def settings_table(arms: dict[str, list[RunData]]) -> str:
     """The settings that differ between arms, a row each."""
     settings = {name: runs[0].settings for name, runs in arms.items()}
     keys = differing(list(settings.values()))
     if not keys:
         return "No setting differs but the seed."
-    return table(["setting", *settings], [[key, *(shown(one.get(key)) for one in settings.values())] for key in keys])
+    return markdown(
+        ["setting", *settings], [[key, *(shown(one.get(key)) for one in settings.values())] for key in keys]
+    )
 
 
 def last_values(arms: dict[str, list[RunData]]) -> str:
@@ -223,15 +209,15 @@ def last_values(arms: dict[str, list[RunData]]) -> str:
             cells.append(f"{mean[-1]:.3g} ({low[-1]:.3g} to {high[-1]:.3g})" if steps else "-")
         reached = min(max((row["step"] for row in run.steps), default=0) for run in runs)
         rows.append([name, str(len(runs)), str(reached), *cells])
-    return table(["arm", "seeds", "step", *PANELS.values()], rows)
+    return markdown(["arm", "seeds", "step", *PANELS.values()], rows)
 
 
 def main(args: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m prorl_lab.compare", description=__doc__.split("\n")[0])
+    parser = flags.Parser(prog="python -m prorl_lab.compare", description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--out", type=Path, default=Path("compare.png"), metavar="FILE", help="the figure, a PNG")
-    given = parser.parse_args(args)
     try:
+        given = parser.parse_args(args)
         if len({path.resolve() for path in given.runs}) < len(given.runs):
             raise UserError("one run folder is given twice: give each once")
         if given.out.suffix.lower() != ".png":

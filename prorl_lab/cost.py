@@ -102,9 +102,10 @@ MINI = Program(
 
 # A CPU: what is measured (`devices.cpu`) is already what is reached, and ranks meet over gloo within one machine.
 CPU = Rates(matmul=1.0, memory=1.0, decode=1.0, link=1.0, node_link=2e9, far_link=1e8, collective=5e-4)
-# vLLM's CPU build, synchronous; the first three are fitted by bench/step_cost.py to calls of 16 to 512 answers.
+# vLLM's CPU build, synchronous; the first three are means of two fits to calls of 16 to 512 answers by
+# bench/step_cost.py, of 6.9 and 4.6 ms a step: a processor second is worth less where neighbours share its caches.
 VLLM_CPU = Program(
-    writer_step=6.9e-3, writer_row=1e-4, writer_answer=1e-4, piece_launches=8, push=0.08, tensor_step=2e-4
+    writer_step=5.7e-3, writer_row=9.4e-5, writer_answer=2.5e-5, piece_launches=8, push=0.08, tensor_step=2e-4
 )
 # There, attention of one query costs some 2 microseconds for each head and layer, and that of an answer as a whole what
 # 8 operations of a layer do: torch's kernel goes from row to row.  Both are fitted to the laptop model.

@@ -1,5 +1,6 @@
 """The command line before tyro reads it: what is mistyped there is one sentence that says what to do."""
 
+import argparse
 import contextlib
 import dataclasses
 import difflib
@@ -8,7 +9,7 @@ import os
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -20,7 +21,15 @@ ELSEWHERE = {
     "num_generations": "answers_per_prompt", "max_tokens": "max_new_tokens", "max_completion_length": "max_new_tokens",
     "max_steps": "steps", "output_dir": "out", "output": "out", "dataset": "task", "data": "task",
     "clip_high": "eps_high", "clip_low": "eps_low", "model_name_or_path": "model", "num_threads": "threads",
+    "tensorboard": "track", "wandb": "track", "trackio": "track", "report_to": "track",
 }  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose mistakes are told as a UserError, as those of `read`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}: see --help")
 
 
 def read(kind: type, args: list[str], **how: Any) -> Any:
@@ -36,6 +45,16 @@ def read(kind: type, args: list[str], **how: Any) -> Any:
         raise UserError(sentence(told.getvalue())) from leaving
     except BrokenPipeError:
         raise SystemExit(piped(lambda: 0)) from None
+
+
+def usage(text: str, args: list[str]) -> int:
+    """What a program says whose first word is no command of its own -> 0 where help was asked for, else 1."""
+    if set(args) & {"--help", "-h"}:
+        print(f"usage: {text}")
+        return 0
+    wrong = f"there is no command {' '.join(args)!r}" if args else "a command is missing"
+    print(f"error: {wrong}; usage: {text}", file=sys.stderr)
+    return 1
 
 
 def piped(main: Callable[[], int]) -> int:

@@ -76,7 +76,7 @@ def changed(config: Any) -> list[str]:
     said = []
     for field in dataclasses.fields(config):
         value, plain = getattr(config, field.name), usual.get(field.name, default_of(field))
-        machine = field.name in ("out", "resume", "model", "task", "device", "dtype", "threads")
+        machine = field.name in ("out", "resume", "model", "task", "device", "dtype", "threads", "base_cache")
         if value == plain or machine or (plain is None and field.name in SET_LATER):
             continue
         said.append(as_flag(field.name, value))

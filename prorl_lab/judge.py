@@ -60,9 +60,12 @@ class _Rare:
     def __init__(self, words: str, *patterns: str):
         self.words, self.pattern = words.split(), _any(*patterns)
 
-    def search(self, text: str) -> re.Match | None:
+    def may(self, text: str) -> bool:
         low = text.lower()
-        return self.pattern.search(text) if any(word in low for word in self.words) else None
+        return any(word in low for word in self.words)
+
+    def search(self, text: str) -> re.Match | None:
+        return self.pattern.search(text) if self.may(text) else None
 
 
 _DRAWING = re.compile(
@@ -313,8 +316,8 @@ def _refers_to_a_figure(task: Task) -> bool:
 
     A drawing in code, or a table, may be what is meant; what stands in brackets, "(Fig. 5.8)", is said in words too.
     """
-    named = _FIGURE.search(_ASIDE.sub(" ", task.question)) or _IMAGE.search(task.question)
-    if not named and not (task.domain == "stem" and _place_missing(task.question)):
+    named = _FIGURE.may(task.question) and _FIGURE.search(_ASIDE.sub(" ", task.question))
+    if not named and not _IMAGE.search(task.question) and not (task.domain == "stem" and _place_missing(task.question)):
         return False
     numbered = re.search(r"\bfig(?:ure|\.)?\s*[0-9]", task.question, re.IGNORECASE)
     return not _DRAWING.search(task.question) and (bool(numbered) or not _TABLE.search(task.question))
@@ -371,7 +374,7 @@ _MARKS = [  # how parts are numbered: from the first on, in order; (a) behind a 
         [rf"\bpart\s+\(?{letter}\b" for letter in "abcd"],
     )
 ]
-_SECOND_MARK = re.compile(r"\b(?:b|ii|2)[).]|\bpart\s", re.IGNORECASE)  # without it there are no parts
+_SECOND_MARK = _Rare("b) b. ii) ii. 2) 2. part", r"\b(?:b|ii|2)[).]", r"\bpart\s")  # without it there are no parts
 _CONDITIONS = _any(
     r"\b(?:conditions?|propert(?:y|ies)|such that|satisf\w+|true that|given|statements?|rules?|if|with|where|whose)\b"
 )

@@ -133,6 +133,28 @@ def _born(pid: int) -> str | None:
     return None
 
 
+def _alive(note: dict[str, Any]) -> bool:
+    """Does the process of a note, which is of this machine, still live?"""
+    return note["boot"] == _boot() and _born(note["pid"]) == note["born"] is not None
+
+
+def at_work(folder: Path, now: float, name: str = "lock") -> bool | None:
+    """Does a process hold this folder?  None where that can't be told.  For whoever only looks: nothing is locked.
+
+    now: seconds since 1970.  Of a process on another machine its sign of life decides.
+    """
+    path = Path(os.path.realpath(folder)) / name
+    if path in HELD:  # to open and close the file would drop the lock
+        return True
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return _alive(note) if note["host"] == socket.gethostname() else now - path.stat().st_mtime < SILENT
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def refusal(folder: Path, note: dict[str, Any] | None, held: bool, silent: float, break_it: bool) -> str | None:
     """Why a lock can't be taken, in one sentence; None where it can.
 
@@ -142,8 +164,7 @@ def refusal(folder: Path, note: dict[str, Any] | None, held: bool, silent: float
         return f"{folder} is in use by another process: wait for its end, or choose another --out" if held else None
     who = f"process {note['pid']} on {note['host']}"
     here = note["host"] == socket.gethostname()
-    alive = here and note["boot"] == _boot() and _born(note["pid"]) == note["born"] is not None
-    if alive or held:
+    if held or (here and _alive(note)):
         return f"{folder} is in use by {who}: wait for its end or stop it there, or choose another --out"
     if here and (note["boot"] == _boot() or silent >= SILENT):
         return None  # that process, or this machine's life before its last start, is over

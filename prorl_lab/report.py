@@ -82,6 +82,20 @@ def event_line(event: str, values: dict[str, Any]) -> str | None:
     return None
 
 
+def by_tier(boundary: dict[str, dict[str, dict]]) -> dict[str, dict[str, dict]]:
+    """pass@k by stage and tier -> by tier and stage, as the table and the figure take it."""
+    tiers: dict[str, dict[str, dict]] = {}
+    for stage, values in boundary.items():
+        for tier, row in values.items():
+            tiers.setdefault(tier, {})[stage] = row
+    return tiers
+
+
+def measured(rows: list[dict]) -> dict[str, int]:
+    """The step of each measurement of pass@k, from metrics.jsonl; of one measured twice, after a resume, the last."""
+    return {row["name"]: row["step"] for row in rows if row.get("event") == "boundary"}
+
+
 def at_step(stage: str, measured: dict[str, int]) -> str:
     """A stage, and where it was measured if that is known: "middle" says little."""
     return f"{stage}, step {measured[stage]}" if stage in measured else stage
@@ -111,41 +125,76 @@ def table(tiers: dict[str, dict[str, dict]], measured: dict[str, int]) -> str:
     return "\n".join(lines)
 
 
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown; a bar within a cell does not end it.
+
+    >>> print(markdown(["a", "b"], [["1", "2|3"]]))
+    | a | b |
+    |---|---|
+    | 1 | 2&#124;3 |
+    """
+    texts = [f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in line)} |" for line in (head, *rows)]
+    return "\n".join([texts[0], f"|{'---|' * len(head)}", *texts[1:]])
+
+
 def draw_curve(rows: list[dict], path: Path, stages: Sequence[str] = ()) -> None:
     """Validation, entropy, KL and length over the steps (ProRL, Fig. 1 left and Fig. 2), a line at each reset.
 
     rows: of metrics.jsonl.  stages: names of the recipe's stages; where there are several, they are shaded in turn.
     """
-    steps = [row for row in rows if "event" not in row]
-    resets = [row["step"] for row in rows if row.get("event") == "reset"]
-    entered = [(row["step"], row["stage"], row["name"]) for row in rows if row.get("event") == "stage"]
-    panels = {
-        entropy_key(steps): f"entropy, nats per token, {ENTROPY[entropy_key(steps)]}",
+    figure, axes = pyplot().subplots(2, 2, figsize=(10, 6), sharex=True)
+    for axis, (key, title) in zip(axes.flat, panels(rows).items(), strict=True):
+        draw_panel(axis, key, title, rows)
+    for axis in axes[1]:
+        axis.set_xlabel(step_label(rows))
+    if caption := stages_caption(rows, stages):
+        figure.supxlabel(caption, fontsize=8)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def panels(rows: list[dict]) -> dict[str, str]:
+    """What is drawn of every run: a metric and the title of its panel."""
+    entropy = entropy_key([row for row in rows if "event" not in row])
+    return {
+        "solved": "share solved",
+        entropy: f"entropy, nats per token, {ENTROPY[entropy]}",
         "kl": "KL to the reference, nats per token",
         "length": "answer length, tokens",
     }
-    figure, axes = pyplot().subplots(2, 2, figsize=(10, 6), sharex=True)
-    _draw_steps(axes[0, 0], steps, "solved", resets, "training, all generated")
-    _draw_validation(axes[0, 0], [row for row in rows if row.get("event") == "evaluation"])
-    for axis, (key, title) in zip(axes.flat[1:], panels.items(), strict=True):
-        _draw_steps(axis, steps, key, resets)
-        axis.set_title(title, fontsize=10, pad=12)
-    end = max((row["step"] for row in rows if "step" in row), default=0)
-    for axis in axes.flat:
-        for reset in resets:
-            axis.axvline(reset, color="black", linestyle=":", linewidth=0.8)
-        _shade_stages(axis, entered, end)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set_ylim(bottom=0)
-    for axis in axes[1]:
-        axis.set_xlabel("step (dotted: the reference is reset)" if resets else "step")
-    if entered:
-        names = [stages[0] if stages else "start", *(name for _, _, name in entered)]
-        numbers = [1, *(number + 1 for _, number, _ in entered)]
-        caption = "   ".join(f"{number}: {name}" for number, name in zip(numbers, names, strict=True))
-        figure.supxlabel(f"stages: {caption}", fontsize=8)
-    figure.tight_layout()
-    _save(figure, path)
+
+
+def draw_panel(axis: Any, key: str, title: str, rows: list[dict]) -> None:
+    """One metric of metrics.jsonl over the steps; "solved" beside validation.  Resets dotted, stages shaded."""
+    steps = [row for row in rows if "event" not in row]
+    resets = [row["step"] for row in rows if row.get("event") == "reset"]
+    _draw_steps(axis, steps, key, resets, "training, all generated" if key == "solved" else None)
+    if key == "solved":
+        _draw_validation(axis, [row for row in rows if row.get("event") == "evaluation"])
+    for reset in resets:
+        axis.axvline(reset, color="black", linestyle=":", linewidth=0.8)
+    _shade_stages(axis, stages_entered(rows), max((row["step"] for row in rows if "step" in row), default=0))
+    axis.set_title(title, fontsize=10, pad=12)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_ylim(bottom=0)
+
+
+def stages_entered(rows: list[dict]) -> list[tuple[int, int, str]]:
+    """(step, number from 0, name) of each stage of a recipe but the first."""
+    return [(row["step"], row["stage"], row["name"]) for row in rows if row.get("event") == "stage"]
+
+
+def stages_caption(rows: list[dict], stages: Sequence[str]) -> str | None:
+    """What the numbers above the shading stand for; None where there is none.  stages: names, of which the first."""
+    entered = stages_entered(rows)
+    names = [stages[0] if stages else "start", *(name for _, _, name in entered)]
+    numbers = [1, *(number + 1 for _, number, _ in entered)]
+    named = "   ".join(f"{number}: {name}" for number, name in zip(numbers, names, strict=True))
+    return f"stages: {named}" if entered else None
+
+
+def step_label(rows: list[dict]) -> str:
+    return "step (dotted: the reference is reset)" if any(row.get("event") == "reset" for row in rows) else "step"
 
 
 def entropy_key(steps: list[dict]) -> str:
@@ -158,7 +207,8 @@ def _draw_steps(axis: Any, steps: list[dict], key: str, resets: list[int], label
     points = [(row["step"], row[key]) for row in steps if row.get(key) is not None]
     x, y = np.array(points, dtype=float).reshape(-1, 2).T
     many = len(x) >= 10 * SMOOTH_OVER
-    axis.plot(x, y, color=BLUE, linewidth=1, alpha=0.3 if many else 0.7, label=None if many else label)
+    point = "o" if len(x) == 1 else None  # a line needs two
+    axis.plot(x, y, color=BLUE, linewidth=1, marker=point, alpha=0.3 if many else 0.7, label=None if many else label)
     if many:
         cuts = np.searchsorted(x, resets, side="right")
         parts = zip(np.split(x, cuts), np.split(y, cuts), strict=True)
@@ -188,7 +238,6 @@ def _draw_validation(axis: Any, evaluations: list[dict]) -> None:
         curves[f"pass@{k}"] = ([row.get("pass@k", {}).get(k) for row in evaluations], GREEN)
     for (name, (y, colour)), marker in zip(curves.items(), "os", strict=False):
         axis.plot(x, np.array(y, dtype=float), marker + "-", color=colour, markersize=3, label=f"validation, {name}")
-    axis.set_title("share solved", fontsize=10, pad=12)
     # A plain white ground, or the dotted lines of the resets run through the words.
     axis.legend(frameon=True, framealpha=1, edgecolor="none", fontsize=8)
 

@@ -1,6 +1,5 @@
 """A run is a folder: config, metrics, checkpoints, summary.  Nothing here is ever half-written."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -14,20 +13,19 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from prorl_lab import adapters, greeting, inputs, questions, report, scoring
+from prorl_lab import adapters, card, greeting, inputs, questions, report, samples, scoring, trackers
 from prorl_lab.errors import UserError, first_line
-from prorl_lab.files import read_json
+from prorl_lab.files import cannot_write, read_json, replacing, sync, write_json
 from prorl_lab.inputs import sum_of
 from prorl_lab.lock import FolderLock
-from prorl_lab.tasks import restore_task, task_state
-from prorl_lab.tensorboard import Board
+from prorl_lab.log import Log
+from prorl_lab.tasks import responses, restore_task, task_state
 
 STATE, STATE_BEFORE, SUMS = "state.pt", "state-before.pt", "state.json"
 READ_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
@@ -35,17 +33,16 @@ PACKAGES = ("torch", "transformers", "tokenizers", "reasoning-gym", "mpmath", "n
 
 
 class RunFolder:
-    """`--out DIR`.  Use as a context manager around the training loop: it owns the open metrics file."""
+    """`--out DIR`.  Use as a context manager around the training loop: it owns the open logs."""
 
-    tensorboard = False
-    board: Board | None = None  # while the metrics file is open, where asked
+    track = "off"
+    tracker: trackers.Tracker | None = None  # while the logs are open, where asked
 
     def __init__(self, config: Any):
-        self.tensorboard = config.tensorboard
+        self.config, self.track = config, config.track
         self.path = Path(config.resume or config.out)
-        self.metrics_path = self.path / "metrics.jsonl"
-        self.rows = 0  # logged
-        self.last_save: tuple[int, int] | None = None  # (rows, step) of the state on the disk
+        self.name_logs(self.path / "metrics.jsonl", self.path / samples.FILE)
+        self.last_save: tuple[int, int] | None = None  # (rows logged, step) of the state on the disk
         new = not self.path.exists()
         try:
             if not config.resume:
@@ -62,6 +59,10 @@ class RunFolder:
             raise UserError(
                 f"{self.path} holds another run: continue it with --resume {self.path}, or choose another --out"
             )
+
+    def name_logs(self, metrics: Path, answers: Path) -> None:
+        """Where the run's figures go, a row a step or event, and the answers of its evaluations that are kept."""
+        self.metrics_path, self.log, self.answers = metrics, Log(metrics), Log(answers)
 
     def greet(self, config: Any) -> "RunFolder":
         """Say what the run is, before anything is loaded -> self.  Raises UserError where a resumed one's data changed.
@@ -95,8 +96,8 @@ class RunFolder:
         if hasattr(run.task, "split_lines"):
             with replacing(self.path / questions.FILE) as file:
                 file.write(run.task.split_lines().encode())
-        with replacing(self.metrics_path):
-            pass
+        self.log.clear()
+        self.answers.clear()
         self.export(run.policy, run.tokenizer, "base")
 
     def keep_settings(self, config: Any) -> None:
@@ -105,25 +106,23 @@ class RunFolder:
         write_json(self.path / "config.json", {**stored, "settings": to_store(config)})
 
     def __enter__(self) -> "RunFolder":
-        try:
-            self.file = self.metrics_path.open("ab", buffering=0)
-        except OSError as error:
-            raise cannot_write(self.metrics_path, error) from error
-        if self.tensorboard:  # by now a resumed run's metrics have been cut back to the checkpoint
-            logged = read_metrics(self.metrics_path)
-            last_step = max((row["step"] for row in logged), default=None)
-            self.board = Board(self.path / "tensorboard", last_step)
+        self.log.open()
+        self.answers.open()
+        if self.track != "off":  # by now a resumed run's metrics have been cut back to the checkpoint
+            last_step = max((row["step"] for row in read_metrics(self.metrics_path)), default=None)
+            self.tracker = trackers.start(self.track, self.path, to_store(self.config), last_step)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.close_log()
+        self.close_logs()
         if kind:
             self.lock.release()  # otherwise `finish` does
 
-    def close_log(self) -> None:
-        self.file.close()
-        if self.board:
-            self.board.close()
+    def close_logs(self) -> None:
+        self.log.close()
+        self.answers.close()
+        if self.tracker:
+            self.tracker.close()
 
     def say(self, line: str) -> None:
         print(line, flush=True)
@@ -141,26 +140,36 @@ class RunFolder:
             self.say(line)
 
     def _append(self, row: dict) -> None:
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        line = json.dumps(finite, allow_nan=False) + "\n"  # NaN is not JSON, other readers would stop there
-        before = os.fstat(self.file.fileno()).st_size
-        try:
-            write_all(self.file, line.encode())
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self.file.fileno(), before)  # no half a row
-            raise cannot_write(self.metrics_path, error) from error
-        self.rows += 1
-        if self.board:
-            self.board.add(finite)
+        row = self.log.append(row)
+        if self.tracker:
+            self.tracker.add(row)
 
-    def sync_log(self) -> None:
-        """The log on the disk is at least as long as a checkpoint says, also after a power failure."""
-        os.fsync(self.file.fileno())
+    def samples(self, run: Any, split: str, problems: list, groups: list[list[Any]]) -> None:
+        """Keep a few prompts of an evaluation with their best, median and worst answers: P problems, P groups."""
+
+        def texts(problem: Any, some: list[Any]) -> list[str]:
+            return responses(run.tokenizer, problem, [sample.answer for sample in some], run.task.stop_ids)
+
+        for row in samples.rows(problems, groups, texts):
+            self.answers.append({"step": run.state.step, "split": split, **row})
+
+    def sync_logs(self) -> None:
+        self.log.sync()
+        self.answers.sync()
+
+    def counts(self) -> dict[str, int]:
+        """How long the logs are, for a checkpoint."""
+        return {"rows": self.log.count, "samples": self.answers.count}
+
+    def cut_logs(self, saved: dict[str, Any]) -> None:
+        """Cut the logs to `counts` of a checkpoint: the steps beyond it will be run, and logged, again."""
+        for log, count in ((self.log, saved["rows"]), (self.answers, saved["samples"])):
+            if (found := log.cut(count)) < count:
+                self.say(f"{log.path} has {found} of the {count} lines that the checkpoint knows of: going on")
 
     def is_saved(self, run: Any) -> bool:
         """Is the checkpoint on the disk of just this state?  After a resume from the last one there may be no more."""
-        return self.last_save == (self.rows, run.state.step)
+        return self.last_save == (self.log.count, run.state.step)
 
     def save(self, run: Any) -> None:
         """Everything that the next step depends on, in one file that is replaced as a whole.
@@ -179,7 +188,7 @@ class RunFolder:
             "reference": run.reference.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "generator": run.generator.get_state(),
-            "rows": self.rows,
+            **self.counts(),
             **plain_state(run),
         }
         path, before = self.path / STATE, self.path / STATE_BEFORE
@@ -187,11 +196,11 @@ class RunFolder:
             summed = Summed(file)
             torch.save(state, summed)
             sums = [summed.hexdigest(), *(known_sums(self.path) or [])[:7]]  # more than two: a save may have failed
-            self.sync_log()
+            self.sync_logs()
             write_json(self.path / SUMS, sums)  # of both, so that either is known while they change places
             if path.exists():
                 path.replace(before)
-        self.last_save = self.rows, run.state.step
+        self.last_save = self.log.count, run.state.step
         kept = f"best-{best_step(run.state.history):06d}.pt" if run.state.history else None
         for other in self.path.glob("best-*.pt"):  # older ones, and those of steps that a kill undid
             if other.name != kept:
@@ -228,8 +237,9 @@ class RunFolder:
         run.optimizer.load_state_dict(saved["optimizer"])
         run.generator.set_state(saved["generator"])
         restore_plain_state(run, saved, state_class, sample_class)
-        self._rewind_metrics(saved["rows"])
-        self.last_save = self.rows, run.state.step
+        self.cut_logs(saved)
+        self.last_save = self.log.count, run.state.step
+        self.keep_settings(run.config)
 
     def _newest_state(self) -> dict[str, Any]:
         """The newest state that is whole.  One that is not is set aside, so that no save takes its place for it."""
@@ -250,19 +260,6 @@ class RunFolder:
                 )
         raise UserError(f"no state in {self.path} is whole: start again with a new --out, or put a copy back")
 
-    def _rewind_metrics(self, count: int) -> None:
-        """Cut metrics.jsonl to the `count` rows of the checkpoint: the steps beyond it will be run, and logged, again.
-
-        Fewer rows, as a power failure may leave of a file that was copied or written by an older version, are no
-        reason to stop: training needs none of them.
-        """
-        lines = [line for line in self.metrics_path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        if len(lines) < count:
-            self.say(f"{self.metrics_path} has {len(lines)} of the {count} rows that the checkpoint knows of: going on")
-        with replacing(self.metrics_path) as file:
-            file.writelines(lines[:count])
-        self.rows = len(lines[:count])
-
     def export(self, policy: Any, tokenizer: Any, name: str, **how: Any) -> None:
         """Save a Hugging Face folder (`base`, `last`), replaced as a whole.  how: passed on to `save_pretrained`."""
         unfinished = self.path / f"{name}.tmp"
@@ -272,6 +269,7 @@ class RunFolder:
                 how = {"state_dict": adapters.merged_weights(policy), **how}
             policy.save_pretrained(unfinished, **how)
             tokenizer.save_pretrained(unfinished)
+            (unfinished / "README.md").write_text(card.text(self.config, self.path, name), encoding="utf-8")
             for path in unfinished.iterdir():
                 sync(path)
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -284,11 +282,7 @@ class RunFolder:
     def finish(self, state: Any) -> dict:
         """Write summary.json and the figures, print the table; returns the summary."""
         rows = read_metrics(self.metrics_path)
-        tiers: dict[str, dict] = {}
-        for stage, by_tier in state.boundary.items():
-            for tier, values in by_tier.items():
-                tiers.setdefault(tier, {})[stage] = values
-        measured = {row["name"]: row["step"] for row in rows if row.get("event") == "boundary"}
+        tiers, measured = report.by_tier(state.boundary), report.measured(rows)
         summary = {"seconds": state.seconds, "steps": state.step, "resets": state.resets, "measured": measured}
         write_json(self.path / "summary.json", {**summary, "tiers": tiers})
         made = {"curve.png": functools.partial(report.draw_curve, rows)}
@@ -389,61 +383,6 @@ def to_store(config: Any) -> dict[str, Any]:
 
 def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def write_json(path: Path, value: Any) -> None:
-    with replacing(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
-
-
-# ---------------------------------------------------------------- files that are whole or not there
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; at the end it is on the disk and has the name `path`, or all is as before.
-
-    Raises UserError where that fails, as on a full disk.
-    """
-    unfinished = path.with_name(f"{path.name}.tmp")
-    try:
-        try:
-            with unfinished.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-            sync(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    except RuntimeError as error:  # torch's writer, which an error of the disk reaches as a wrong position
-        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
-            raise
-        raise cannot_write(path, OSError(0, "it could not be written whole, as on a full disk")) from error
-
-
-def cannot_write(path: Path, error: Exception) -> UserError:
-    reason = getattr(error, "strerror", None) or first_line(error)
-    return UserError(f"can't write {path} ({reason}): free some space or mend the disk, then --resume {path.parent}")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def write_all(file: Any, data: bytes) -> None:
-    """To an unbuffered file, which may take a part at a time."""
-    while data:
-        data = data[file.write(data) :]
 
 
 class Summed:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from prorl_lab import hub, laptop
+from prorl_lab import hub, laptop, trackers
 from prorl_lab.errors import UserError
 from prorl_lab.inputs import file_of_python
 from prorl_lab.processors import usable_processors
@@ -79,7 +79,7 @@ class Common:
     # What a resumed run may change: how long it goes on, what is watched, what the machine gives; not what it computes.
     # The two limits are among them because a prompt that exceeds one ends a run at whatever step it comes.
     RESUMABLE: ClassVar[frozenset[str]] = frozenset((
-        *("steps", "max_seconds", "tensorboard", "break_lock", "max_prompt_tokens", "max_new_tokens"),
+        *("steps", "max_seconds", "track", "break_lock", "max_prompt_tokens", "max_new_tokens"),
         *("threads", "save_every", "offload_reference", "dry_run", "gpu"),
     ))  # fmt: skip
 
@@ -95,7 +95,7 @@ class Common:
     gpu: str | None = None  # for --dry-run: GB of memory, or a name from prorl_lab/devices.py; None: the card at hand
     resume: str | None = None  # an interrupted run folder: continue it with the settings stored there
     break_lock: bool = False  # take over a folder that another machine has locked, which you know to be dead
-    tensorboard: bool = False  # also write <run folder>/tensorboard
+    track: Literal["off", "tensorboard", "wandb", "trackio"] = "off"  # give its metrics to one of these as well
     # NAME=VALUE for the chat template, where it has such a switch: enable_thinking=false, reasoning_effort=low
     chat_template_kwargs: list[str] = dataclasses.field(default_factory=list)
     seed: int = 0
@@ -179,9 +179,10 @@ def check(config: Any) -> None:
     check_packages(config)
     if config.gpu != type(config).gpu and not config.dry_run:
         raise UserError("--gpu says what --dry-run plans for: give that as well, or leave it out")
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+    if config.track != "off" and importlib.util.find_spec(config.track) is None:
         raise UserError(
-            "TensorBoard is not installed: install the version in requirements-rewards.txt, or leave out --tensorboard"
+            f"{config.track} is not installed: install the version in {trackers.LISTED[config.track]}, or leave out "
+            "--track"
         )
     if config.answers_per_prompt < 2:
         raise UserError(

@@ -268,7 +268,7 @@ def show(studies: dict[str, Study], out: Path) -> str:
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m prorl_lab.study", description=__doc__.split("\n")[0])
+    parser = flags.Parser(prog="python -m prorl_lab.study", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     listed, ran, reported = (commands.add_parser(name) for name in ("list", "run", "report"))
     for command in (listed, ran, reported):
@@ -317,9 +317,8 @@ def obey(given: argparse.Namespace, studies: dict[str, Study]) -> None:
 
 def main(args: list[str] | None = None, studies: dict[str, Study] = STUDIES) -> int:
     """0, or one sentence and 1 on bad input."""
-    given = parse(args)
     try:
-        obey(given, studies)
+        obey(parse(args), studies)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,8 +13,9 @@ import numpy as np
 from prorl_lab import compare
 from prorl_lab.compare import RunData
 from prorl_lab.errors import UserError
+from prorl_lab.files import read_json, replacing, write_json
 from prorl_lab.intervals import CONFIDENCE, seeds_interval
-from prorl_lab.run_folder import read_json, replacing, write_json
+from prorl_lab.report import markdown
 from prorl_lab.studies import STUDIES, Claim, Study
 
 KEPT_CURVES = ("validation", "pass@k", "solved", "entropy", "kl", "length", "clipped")  # of each run, beside the figure
@@ -198,7 +199,7 @@ def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[R
         f"those that hold for all {len(rows)} at once.",
         *([BEFORE.format(values["recorded"])] if values["recorded"] else []),
         "## Verdicts",
-        compare.table(head, body),
+        markdown(head, body),
         f"The rule. {RULE}",
         *fresh_part(values),
         "## Curves",
@@ -246,7 +247,7 @@ def fresh_part(values: dict[str, Any]) -> list[str]:
     seeds = " ".join(map(str, values["fresh_seeds"]))
     return [
         f"## Fresh seeds\n\nSeeds {seeds}, run by the same command and used for nothing above.",
-        compare.table(head, body),
+        markdown(head, body),
     ]
 
 
@@ -285,7 +286,7 @@ def overview(results: Path) -> str:
         "Figures that the project's text rests on, a folder each, with the command, settings, versions and seeds that "
         "made them. This page is written by `python -m prorl_lab.study report`; it has a row for each claim of the "
         "laptop study, with the verdict by the rule that each report states, and the studies that were not run.",
-        compare.table(head, body),
+        markdown(head, body),
     ]) + "\n"  # fmt: skip
 
 

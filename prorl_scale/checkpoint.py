@@ -15,16 +15,9 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from prorl_lab.errors import UserError, first_line
-from prorl_lab.run_folder import (
-    RunFolder,
-    plain_state,
-    read_json,
-    replacing,
-    restore_plain_state,
-    sum_of,
-    sync,
-    write_json,
-)
+from prorl_lab.files import read_json, replacing, sync, write_json
+from prorl_lab.inputs import sum_of
+from prorl_lab.run_folder import RunFolder, plain_state, restore_plain_state
 from prorl_scale import distributed
 from prorl_scale.policy import full_weights
 
@@ -41,9 +34,10 @@ class Folder(RunFolder):
     def __init__(self, config: Any):
         distributed.on_main(lambda: RunFolder.__init__(self, config))
         self.path, self.keep = Path(config.resume or config.out), config.keep_checkpoints
-        self.metrics_path = Path(os.devnull) if distributed.rank() else self.path / "metrics.jsonl"
+        if distributed.rank():
+            self.name_logs(Path(os.devnull), Path(os.devnull))
         self.checkpoints = self.path / "checkpoints"
-        self.rows, self.last_save = 0, None
+        self.last_save = None
         self.saved = distributed.on_main(lambda: bool(self._finished()))
         self.in_background = config.async_save
         self.group = distributed.background_group(config.timeout_minutes)
@@ -57,11 +51,11 @@ class Folder(RunFolder):
         elif kind is not KeyboardInterrupt and (reason := self._outcome()):  # alone: the others may be gone
             self.say(f"the last checkpoint was not saved ({reason})")
             self._drop_unfinished()
-        self.close_log()
+        self.close_logs()
 
-    def sync_log(self) -> None:
-        if distributed.rank() == 0:  # the others' is a device
-            super().sync_log()
+    def sync_logs(self) -> None:
+        if distributed.rank() == 0:  # the others' are a device
+            super().sync_logs()
 
     def save(self, run: Any, wait: bool = False) -> None:
         """Save the run as it is now.  Training may go on at once: what is written is a copy.
@@ -90,7 +84,7 @@ class Folder(RunFolder):
             write = dcp.async_save(_tensors(run), **where).result  # returns when the copy is made
         else:
             write = functools.partial(dcp.save, _tensors(run), **where)
-        self.last_save = self.rows, run.state.step
+        self.last_save = self.log.count, run.state.step
         scores = {f"step-{step:06d}": value for step, value in run.state.history}
         self.pending = self.thread.submit(self._complete, name, write, plain, scores)
         if wait or not self.in_background:
@@ -128,7 +122,7 @@ class Folder(RunFolder):
         if distributed.rank():
             return b""  # rank 0 alone writes it; half a batch that waits takes seconds to serialize
         buffer = io.BytesIO()
-        torch.save({**plain_state(run), "generators": generators, "rows": self.rows}, buffer)
+        torch.save({**plain_state(run), "generators": generators, **self.counts()}, buffer)
         return buffer.getvalue()
 
     def _complete(self, name: str, write: Callable[[], Any], plain: bytes, scores: dict[str, float]) -> None:
@@ -145,7 +139,7 @@ class Folder(RunFolder):
             file.write(plain)
         rest = sums_of([unfinished / "plain.pt", unfinished / ".metadata"])
         write_json(unfinished / MANIFEST, {key: value for sums in (*everyone, rest) for key, value in sums.items()})
-        self.sync_log()
+        self.sync_logs()
         if whole.exists():
             shutil.rmtree(replaced, ignore_errors=True)
             whole.rename(replaced)
@@ -198,9 +192,10 @@ class Folder(RunFolder):
         if len(plain["generators"]) == distributed.world():
             run.generator.set_state(plain["generators"][distributed.rank()])
         restore_plain_state(run, plain, state_class, sample_class)
-        distributed.on_main(lambda: self._rewind_metrics(plain["rows"]))
-        self.rows = distributed.on_main(lambda: self.rows)  # a log that lost rows has fewer, on every rank alike
-        self.last_save = self.rows, run.state.step
+        distributed.on_main(lambda: self.cut_logs(plain))
+        counts = distributed.on_main(self.counts)  # a log that lost lines has fewer, on every rank alike
+        self.log.count, self.answers.count = counts["rows"], counts["samples"]
+        self.last_save = self.log.count, run.state.step
 
     def load_best(self, run: Any, step: int) -> None:
         """Give the reference the policy's weights of the best validation: the loop saves then, `_prune` keeps them."""

@@ -377,14 +377,14 @@ def main(args: list[str]) -> int:
     """`list`, or `show NAME`: 0, or one sentence and 1."""
     try:
         match args:
-            case ["--help" | "-h"]:
-                print("python -m prorl_scale.recipes list, or show NAME: the recipes, and all settings of one")
             case ["list"]:
                 print("\n".join(f"{name:16} {recipe.about}" for name, recipe in RECIPES.items()))
             case ["show", name]:
                 print(show(find(name)))
             case _:
-                raise UserError("usage: python -m prorl_scale.recipes list, or show NAME")
+                return flags.usage(
+                    "python -m prorl_scale.recipes list, or show NAME: the recipes, or all settings of one", args
+                )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig
 
 from prorl_lab.errors import UserError, first_line
+from prorl_lab.later import Later
 from prorl_scale import distributed
+
+AutoConfig = Later("transformers", "AutoConfig")
 
 
 def import_vllm() -> Any:
@@ -42,7 +44,7 @@ class Engine:
     def __init__(self, folder: str, config: Any, stop_ids: list[int], context: int):
         """Start on the weights in `folder`, for prompts and answers of at most `context` tokens together.
 
-        Needs the process group.  Raises UserError where vLLM is missing.
+        Needs the process group.  Raises UserError where vLLM is missing or does not start.
         """
         vllm = import_vllm()
         self.gpu = config.device == "cuda"
@@ -54,10 +56,11 @@ class Engine:
         device = {"enable_sleep_mode": True, "gpu_memory_utilization": config.gpu_memory} if self.gpu else {}
         try:
             self.llm = self._start(vllm, folder, context, device)
-        except ValueError as error:  # no memory for the cache, or a context that the model does not have
+        except Exception as error:  # of any class: a shortage of memory, a context that is too long, a model's parts
+            what = " ".join(str(error).split())[:200] or type(error).__name__  # the first line may only count mistakes
             raise UserError(
-                f"vLLM does not start ({first_line(error)}): lower --max-new-tokens or "
-                "--max-prompt-tokens, or change --gpu-memory"
+                f"vLLM does not start ({what}): lower --max-new-tokens or --max-prompt-tokens, or change --gpu-memory, "
+                "if that is what it lacks; a model that it can't serve trains with prorl_mini.py"
             ) from error
         # A tied head comes under its own name too.  vLLM 0.32 needs that where it keeps a head (Llama, Qwen, Gemma 3),
         # which would stay the old one, and refuses it where the embedding serves as head (Gemma 2, Cohere).
@@ -132,12 +135,20 @@ class Engine:
             raise RuntimeError("vLLM did not empty its prefix cache, so answers could follow from old weights")
 
     def push(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Replace the weights in place; `weights` (name, whole tensor) may be lazy.  Wakes a sleeping engine."""
+        """Replace the weights in place; `weights` (name, whole tensor) may be lazy.  Wakes a sleeping engine.
+
+        A run does so once before its first step.  Raises UserError for a model whose weights vLLM gives other names.
+        """
         if self.gpu:
             self.llm.wake_up(tags=["weights"])
         known = (pair for pair in weights if self.has_head or not pair[0].startswith("lm_head."))
         # The iterator matters: without one, vLLM would read the old weights from disk again.
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
+        try:
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": known})
+        except (ValueError, KeyError, AssertionError) as error:  # by vLLM's class of model: a name, or a shape
+            raise UserError(
+                f"vLLM does not take the weights of this model ({first_line(error):.120}): train it with prorl_mini.py"
+            ) from error
         if self.gpu:
             self.llm.wake_up(tags=["kv_cache"])  # only now: both copies of the weights and the cache would not fit
 

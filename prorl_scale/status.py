@@ -1,14 +1,15 @@
-"""Where a run stands, while it runs and after it has ended or died; and its figure.
+"""Where a run stands, while it runs and after it has ended or died; its figure, and a page to watch it by.
 
     python -m prorl_scale.status RUN [--figure PATH | --no-figure]
+    python -m prorl_scale.status RUN --html [FILE] [--every SECONDS]      one file; again and again until the run ends
+    python -m prorl_scale.status RUN --serve [PORT]                       the same page, made when a browser asks
 
-Reads a run folder of `prorl_scale` or `prorl_mini` and changes nothing in it but `status.png`.  Files become `Facts`,
-facts become text; only `main` and `read_run` touch the disk.
+Reads a run folder of `prorl_scale` or `prorl_mini` and changes nothing in it but `status.png` or `status.html`.  Files
+become `Facts`, facts become text; only `main`, `read_run` and `live.py`, which has the page, touch the disk.
 """
 
 import argparse
 import datetime
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -16,17 +17,22 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from prorl_lab import flags, report
+from prorl_lab import flags, lock, report, samples
 from prorl_lab.cli import stored_settings
 from prorl_lab.errors import UserError
 from prorl_lab.files import read_json
 from prorl_lab.ledger import PARTS
+from prorl_lab.log import parse_rows
 
 RECENT = 20  # steps that throughput, shares and verdicts are taken over
 MEAN_OF = 5  # steps that "now" and "before" are the mean of: one step is noise
 BACK = 50  # steps from "before" to "now"
 QUIET = 5  # a run is taken for stopped after so many of its longest recent steps without a new line,
 QUIET_AT_LEAST = 120.0  # and at least these seconds: starting, saving and validating write nothing for a while
+PROMPTS = 2  # of the last evaluation whose answers are printed,
+WIDTH = 100  # in so many characters each
+PORT = 8321
+EVERY = 10  # seconds after which a page is loaded again
 FIGURES = {
     "reward_unfiltered": "reward",
     "solved": "solved",
@@ -49,6 +55,9 @@ class Source:
     checkpoint: tuple[int | None, float] | None  # step (None: not known), time it was written
     finished_at: int | None  # step in summary.json
     written: float  # when the run last wrote a line, seconds since 1970
+    answers: list[dict[str, Any]]  # of samples.jsonl, those of the last evaluation
+    stopped: str | None  # why it stopped by its own rules
+    at_work: bool | None  # whether a process holds the folder; None: that can't be told
 
 
 @dataclass
@@ -77,22 +86,30 @@ class Facts:
     devices: tuple[int, str] | None  # how many, and what they are; None: the run does not say
     spent: float  # seconds of all steps
     silent: float  # seconds since the last line
-    state: str  # "finished" | "running" | "quiet" | "starting"
+    answers: list[dict[str, Any]]  # as in `Source`
+    stopped: str | None
+    at_work: bool | None
+    state: str  # "finished" | "running" | "quiet" | "starting" | "ended"
+
+    @property
+    def alive(self) -> bool:
+        """May there be more to see later?"""
+        return self.state not in ("finished", "ended")
 
 
 # ---------------------------------------------------------------- files
 
 
-def read_run(folder: Path) -> Source:
-    """Raises UserError where `folder` is not a run's."""
+def read_run(folder: Path, now: float) -> Source:
+    """now: seconds since 1970.  Raises UserError where `folder` is not a run's."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the run folder that --out named")
     settings = stored_settings(folder)
     metrics = folder / "metrics.jsonl"
     if not metrics.exists():
         raise UserError(f"{folder} has no metrics.jsonl, so nothing of a run was written there yet")
-    rows = parse_rows(metrics.read_text(encoding="utf-8"))
-    summary, recipe = folder / "summary.json", folder / "recipe.json"
+    rows = parse_rows(metrics.read_text(encoding="utf-8"), metrics.name)
+    summary, recipe, stopped = folder / "summary.json", folder / "recipe.json", folder / "stopped"
     return Source(
         settings,
         rows,
@@ -100,24 +117,10 @@ def read_run(folder: Path) -> Source:
         last_checkpoint(folder, [row["step"] for row in rows if row.get("event") == "checkpoint"]),
         read_json(summary)["steps"] if summary.exists() else None,
         metrics.stat().st_mtime,
+        samples.last(folder),
+        stopped.read_text(encoding="utf-8").strip() if stopped.exists() else None,
+        lock.at_work(folder, now),
     )
-
-
-def parse_rows(text: str) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl.  The last may be half-written: by a run at work, or by one that died.
-
-    >>> parse_rows('{"step": 1}\\n{"step": 2}\\n{"st')
-    [{'step': 1}, {'step': 2}]
-    """
-    lines = text.splitlines()
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(f"line {number} of metrics.jsonl is not JSON ({error}): mend or remove it") from error
-    return rows
 
 
 def last_checkpoint(folder: Path, logged: list[int]) -> tuple[int | None, float] | None:
@@ -174,6 +177,9 @@ def facts(source: Source, now: float) -> Facts:
         devices=devices_of(settings, recent),
         spent=sum(row["seconds"] for row in rows),
         silent=silent,
+        answers=source.answers,
+        stopped=source.stopped,
+        at_work=source.at_work,
         state=state_of(source, step, recent, silent),
     )
 
@@ -232,9 +238,11 @@ def devices_of(settings: dict[str, Any], recent: list[dict[str, Any]]) -> tuple[
 
 
 def state_of(source: Source, step: int, recent: list[dict[str, Any]], silent: float) -> str:
-    """Does it run?  Judged by how long it has been silent, since nothing else tells from another machine."""
+    """Does it run?  A folder that no process holds does not; else judged by how long it has been silent."""
     if source.finished_at is not None and source.finished_at >= step:
         return "finished"
+    if source.at_work is False:
+        return "ended"
     if silent > max(QUIET_AT_LEAST, QUIET * max((row["seconds"] for row in recent), default=QUIET_AT_LEAST)):
         return "quiet"
     return "running" if recent else "starting"
@@ -245,37 +253,78 @@ def state_of(source: Source, step: int, recent: list[dict[str, Any]], silent: fl
 
 def describe(run: Facts, folder: Path, now: float) -> str:
     """The facts as lines of text."""
-    lines: list[tuple[str, str]] = [("run", f"{folder}" + (f", recipe {run.recipe}" if run.recipe else ""))]
-    lines += [("state", state_text(run, folder))]
+    before, after = lines(run, folder, now)
+    figures = [f"{'':22}{'now':>10}{'before':>10}   {figures_title(run)}"] if run.figures else []
+    figures += [f"{name:22}{short(now_):>10}{short(then):>10}" for name, (now_, then) in run.figures.items()]
+    answers = [line for row in spread(run.answers) for line in answer_lines(row)]
+    titles = titled("answers", [answers_title(run), *answers], "") if answers else []
+    return "\n".join(
+        f"{label:17}{text}".rstrip() for label, text in [*before, *(("", line) for line in figures), *after, *titles]
+    )
+
+
+def lines(run: Facts, folder: Path, now: float) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(label, text) of what comes before the table of figures, and after it."""
+    before = [("run", f"{folder}" + (f", recipe {run.recipe}" if run.recipe else ""))]
+    before += [("state", state_text(run, folder))]
     beyond = f" (resumed beyond the {run.steps} that it began with)" if run.step > run.steps else ""
-    lines += [("step", f"{run.step}{beyond}" if beyond else f"{run.step} of {run.steps}")]
+    before += [("step", f"{run.step}{beyond}" if beyond else f"{run.step} of {run.steps}")]
     if run.stage:
         number, count, name, since, until = run.stage
-        lines += [("stage", f"{number} of {count}, {name}: since step {since}, until {until}")]
-    lines += titled("resets", [f"step {step}: {reason}" for step, reason in run.resets], "none")
-    lines += [("validation", validation_text(run))]
-    if run.figures:
-        lines += [("", f"{'':22}{'now':>10}{'before':>10}   means of {MEAN_OF} steps; before: {before_text(run)}")]
-        lines += [("", f"{name:22}{short(now_):>10}{short(then):>10}") for name, (now_, then) in run.figures.items()]
+        before += [("stage", f"{number} of {count}, {name}: since step {since}, until {until}")]
+    before += titled("resets", [f"step {step}: {reason}" for step, reason in run.resets], "none")
+    before += [("validation", validation_text(run))]
+    after: list[tuple[str, str]] = []
     if run.step_seconds is not None:
-        lines += [("speed", f"{run.step_seconds:.3g} s a step, {run.tokens_per_second:,.0f} tokens/s "
+        after += [("speed", f"{run.step_seconds:.3g} s a step, {run.tokens_per_second:,.0f} tokens/s "
                    f"(medians of the last {RECENT} steps)")]  # fmt: skip
-        lines += [("time goes to", ", ".join(f"{part} {share:.0%}" for part, share in run.shares.items()))]
+        after += [("time goes to", ", ".join(f"{part} {share:.0%}" for part, share in run.shares.items()))]
     if run.groups:
         wasted = "" if run.tokens_wasted is None else f", {run.tokens_wasted:.0%} of the tokens thrown away"
-        lines += [("groups", f"{run.groups[0]} of {run.groups[1]} trained on in the last {RECENT} steps{wasted}")]
+        after += [("groups", f"{run.groups[0]} of {run.groups[1]} trained on in the last {RECENT} steps{wasted}")]
     if run.verdicts:
-        lines += [("verdicts", ", ".join(f"{name} {count}" for name, count in run.verdicts.items()))]
-    lines += [("skipped updates", str(run.skipped))]
-    lines += titled("warnings", [f"step {step}: {message}" for step, message in run.warnings[-5:]], "none")
-    lines += [("checkpoint", checkpoint_text(run))]
+        after += [("verdicts", ", ".join(f"{name} {count}" for name, count in run.verdicts.items()))]
+    after += [("skipped updates", str(run.skipped))]
+    after += titled("warnings", [f"step {step}: {message}" for step, message in run.warnings[-5:]], "none")
+    after += [("checkpoint", checkpoint_text(run))]
     if run.left is not None and run.state != "finished":
-        lines += [("expected end", end_text(run, now))]
+        after += [("expected end", end_text(run, now))]
     if run.devices:
         number, kind = run.devices
         left = "" if run.left is None else f", {number * run.left / 3600:,.4g} to go (steps alone)"
-        lines += [(f"{kind}-hours", f"{number * run.spent / 3600:,.4g} on {number}{left}")]
-    return "\n".join(f"{label:17}{text}".rstrip() for label, text in lines)
+        after += [(f"{kind}-hours", f"{number * run.spent / 3600:,.4g} on {number}{left}")]
+    return before, after
+
+
+def figures_title(run: Facts) -> str:
+    return f"means of {MEAN_OF} steps; before: {before_text(run)}"
+
+
+def answers_title(run: Facts) -> str:
+    """What the answers are of, and where there are more."""
+    of = {"validation": "the validation", "held-out": "the boundary"}[run.answers[0]["split"]]
+    return f"to {len(run.answers)} prompts of {of} at step {run.answers[0]['step']}; all of them in {samples.FILE}"
+
+
+def spread(rows: list[Any], count: int = PROMPTS) -> list[Any]:
+    """The first, the last and some between.
+
+    >>> spread([1, 2, 3, 4, 5]), spread([1])
+    ([1, 5], [1])
+    """
+    places = {round(i * (len(rows) - 1) / (count - 1)) for i in range(count)} if rows else set()
+    return [rows[place] for place in sorted(places)]
+
+
+def answer_lines(row: dict[str, Any]) -> list[str]:
+    """A prompt and its answers, a line each."""
+    return [
+        f"{samples.one_line(row['tier'], 30)}: {samples.one_line(row['prompt'], WIDTH)}",
+        *(
+            f"  {name:7}{answer['reward']:5.2f}  {samples.one_line(answer['text'], WIDTH)}"
+            for name, answer in row["answers"].items()
+        ),
+    ]
 
 
 def titled(label: str, items: list[str], nothing: str) -> list[tuple[str, str]]:
@@ -290,8 +339,13 @@ def state_text(run: Facts, folder: Path) -> str:
         return f"starting: no step yet, last sign of life {duration(run.silent)} ago"
     if run.state == "running":
         return f"seems to run: last line {duration(run.silent)} ago"
-    again = f"continue with --resume {folder}" if run.checkpoint else "nothing was saved: start again with a new --out"
-    return f"no new line for {duration(run.silent)}: it may have stopped; {again}"
+    again = f"continue with --resume {folder}" if run.checkpoint else "nothing was saved: start it again with its --out"
+    if run.state == "quiet":
+        may = "its process lives, and may hang" if run.at_work else f"it may have stopped; {again}"
+        return f"no new line for {duration(run.silent)}: {may}"
+    if run.stopped:
+        return f"stopped {duration(run.silent)} ago by its own rules: {run.stopped}"
+    return f"ended before its last step, {duration(run.silent)} ago (no process holds the folder); {again}"
 
 
 def before_text(run: Facts) -> str:
@@ -314,7 +368,7 @@ def checkpoint_text(run: Facts) -> str:
 def end_text(run: Facts, now: float) -> str:
     """Clock time only where the run is at work: the clock of a stopped one stands still."""
     text = f"{duration(run.left)} of steps left, validation and saving not counted"
-    if run.state == "quiet":
+    if run.state in ("quiet", "ended"):
         return text
     end = datetime.datetime.fromtimestamp(now + max(0.0, run.left - run.silent))
     return f"{end:%Y-%m-%d %H:%M}: {text}"
@@ -351,19 +405,37 @@ def duration(seconds: float) -> str:
 
 
 def parse(args: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m prorl_scale.status", description="Where a run stands, and its figure.")
+    parser = flags.Parser("python -m prorl_scale.status", description="Where a run stands; its figure, or a page.")
     parser.add_argument("run", type=Path, help="the run folder")
-    parser.add_argument("--figure", type=Path, help="where to draw; default RUN/status.png")
-    parser.add_argument("--no-figure", action="store_true")
-    return parser.parse_args(args)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--figure", type=Path, metavar="PNG", help="where to draw; default RUN/status.png")
+    what.add_argument("--no-figure", action="store_true")
+    what.add_argument(
+        "--html", type=Path, nargs="?", const=Path(), metavar="FILE", help="write a page; default RUN/status.html"
+    )
+    what.add_argument(
+        "--serve", type=int, nargs="?", const=PORT, metavar="PORT",
+        help=f"show the page to browsers on this machine; default port {PORT}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--every", type=float, metavar="SECONDS", help="with --html: write it again so often, until the run ends"
+    )
+    given = parser.parse_args(args)
+    if given.every is not None and (given.html is None or not given.every > 0):
+        parser.error("--every takes seconds above 0, and goes with --html")
+    return given
 
 
 def main(args: list[str] | None = None) -> int:
     """Print and draw: 0, or one sentence and 1."""
-    given = parse(args)
     try:
-        source, now = read_run(given.run), time.time()
+        given = parse(args)
+        source, now = look(given.run)
         print(describe(facts(source, now), given.run, now))
+        if given.html is not None or given.serve is not None:
+            from prorl_scale import live  # only now: a page takes a template engine
+
+            return live.show(given)
         if source.rows and not given.no_figure:
             path = given.figure or given.run / "status.png"
             draw(source, path)
@@ -372,6 +444,12 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def look(folder: Path) -> tuple[Source, float]:
+    """A run folder as it is now, and when that is."""
+    now = time.time()
+    return read_run(folder, now), now
 
 
 def draw(source: Source, path: Path) -> None:

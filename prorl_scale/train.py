@@ -29,6 +29,7 @@ import prorl_mini
 import prorl_v2
 from prorl_lab import cli, devices, mfu, report, settings, tasks
 from prorl_lab.errors import UserError
+from prorl_lab.later import Later
 from prorl_lab.ledger import Ledger, mean
 from prorl_lab.run_folder import GracefulStop, write_json
 from prorl_lab.shapes import shape_of
@@ -43,11 +44,13 @@ from prorl_mini import (
     train_step,
     update_all,  # noqa: F401
 )
-from prorl_scale import batch, distributed, health, plan, policy
+from prorl_scale import batch, distributed, health
 from prorl_scale.config import Config, longest_answer, parse, resolve
 from prorl_scale.rewards import STATUSES, Pool, SandboxError, Verdict
-from prorl_scale.start import start_run
 from prorl_v2 import best_step, mismatch_weights, set_rate
+
+plan, policy = Later("prorl_scale.plan"), Later("prorl_scale.policy")
+start_run = Later("prorl_scale.start", "start_run")
 
 # ============================================================================ 1. prompts
 

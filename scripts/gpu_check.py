@@ -113,6 +113,9 @@ def why_not() -> str | None:
 
 
 def main(args: list[str]) -> int:
+    if set(args) & {"--help", "-h"}:
+        print(f"usage: python scripts/gpu_check.py [{' | '.join(HALVES)}]; by default both")
+        return 0
     halves = args or list(HALVES)
     if unknown := set(halves) - set(HALVES):
         print(f"error: unknown half {', '.join(sorted(unknown))}: give first, second, or nothing", file=sys.stderr)

@@ -42,7 +42,7 @@ from transformers import modeling_utils
 
 import prorl_mini as mini
 import prorl_v2
-from prorl_lab import laptop, later, lock, models, report, run_folder, tasks
+from prorl_lab import laptop, later, lock, log, models, report, run_folder, tasks
 from prorl_scale import checkpoint, distributed, start, train
 from tests.launch import MACHINE
 from tests.scale_run import StandIn
@@ -59,25 +59,27 @@ OPERATIONS = {  # owner: names of functions that change the disk, or lie between
     shutil: ("rmtree",),
     pathlib.Path: ("mkdir", "touch", "replace", "rename", "unlink", "open"),
     torch: ("save",),
-    run_folder: ("write_all",),
-    run_folder.RunFolder: ("_append", "export", "keep_best", "save", "finish"),
+    log: ("write_all",),
+    log.Log: ("append", "cut"),
+    run_folder.RunFolder: ("export", "keep_best", "save", "finish"),
     checkpoint.Folder: ("save", "_complete", "_prune"),
     FileSystemWriter: ("write_data", "finish"),
     mini: ("collect_groups", "update_all", "evaluate"),
 }
 WRITES = {
     **{os: ("fsync", "pwrite"), pathlib.Path: ("mkdir", "open"), builtins: ("open",), torch: ("save",)},
-    **{run_folder: ("write_all",), modeling_utils: ("safe_save_file",), FileSystemWriter: ("write_data",)},
+    **{log: ("write_all",), modeling_utils: ("safe_save_file",), FileSystemWriter: ("write_data",)},
 }
-WINDOWS = {  # what SIGTERM comes during: owner, function, its n-th call
-    "start-up": (models, "load_policy", 1),
-    "first evaluation": (mini, "evaluate", 1),
-    "evaluation of a step": (mini, "evaluate", 4),
-    "first save": (run_folder, "plain_state", 1),
-    "later save": (run_folder, "plain_state", 2),
-    "export": (run_folder.RunFolder, "export", 2),
-    "summary": (run_folder.RunFolder, "finish", 1),
+WINDOWS = {  # what SIGTERM comes during: owners, function, its n-th call
+    "start-up": ([models], "load_policy", 1),
+    "first evaluation": ([mini], "evaluate", 1),
+    "evaluation of a step": ([mini], "evaluate", 4),
+    "first save": ([run_folder, checkpoint], "plain_state", 1),
+    "later save": ([run_folder, checkpoint], "plain_state", 2),
+    "export": ([run_folder.RunFolder], "export", 2),
+    "summary": ([run_folder.RunFolder], "finish", 1),
 }
+SENT = "SIGTERM is sent"
 PATIENCE = 300.0  # seconds after which a run hangs
 STOP = threading.Event()  # asked for by SIGTERM
 
@@ -219,7 +221,9 @@ class Harness:
             "state": self.program.state(out),
             "names": sorted(str(path.relative_to(out)) for path in out.rglob("*")),
             "summary": json.loads((out / "summary.json").read_text()),
+            "samples": (out / "samples.jsonl").read_text(),
             "exports": {name: (out / name / "model.safetensors").read_bytes() for name in ("base", "last")},
+            "card": (out / "last" / "README.md").read_text(),
         }
         return timeless(found)
 
@@ -324,9 +328,14 @@ def full_at(moment: int) -> None:
 
 def told_to_stop_at(window: str) -> None:
     """SIGTERM to this process at the beginning of that call."""
-    owner, name, call = WINDOWS[window]
-    tick = at(call, partial(os.kill, os.getpid(), signal.SIGTERM))
-    patched({owner: (name,)}, lambda real, args, kwargs: (tick(), real(*args, **kwargs))[1])
+    owners, name, call = WINDOWS[window]
+
+    def act() -> None:
+        print(SENT, file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    tick = at(call, act)
+    patched({owner: (name,) for owner in owners}, lambda real, args, kwargs: (tick(), real(*args, **kwargs))[1])
 
 
 # ---------------------------------------------------------------- kinds
@@ -379,7 +388,7 @@ def term(harness: Harness) -> bool:
         here, told = harness.out / window, harness.out / f"{window}.txt"
         codes = harness.run(here, prepare=on(0, partial(told_to_stop_at, window)), told=told)
         saved = "state saved: continue with --resume" in told.read_text()
-        right = (set(codes) == {130} and saved) or set(codes) <= {0, -signal.SIGTERM}
+        right = SENT in told.read_text() and ((set(codes) == {130} and saved) or set(codes) <= {0, -signal.SIGTERM})
         problem = None if right else f"exit codes {codes}, {told.read_text()[-300:]!r}"
         good &= harness.whole(here, window, problem, codes=codes)
     return good

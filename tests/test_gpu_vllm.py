@@ -64,7 +64,8 @@ def test_three_steps_with_save_resume_and_export(device, tmp_path, record_proper
     """Two steps, saved; a third after --resume; the export opens in transformers and has changed."""
     out = tmp_path / "run"
     settings = ["--steps", 2, "--save-every", 1, "--answers-per-prompt", 8, "--prompts-per-step", 8, "--eval-every", 0]
-    settings += ["--boundary-prompts", 0, "--reset-every", 2, "--reset-min-spacing", 1, "--tensorboard", "--out", out]
+    settings += ["--boundary-prompts", 0, "--reset-every", 2, "--reset-min-spacing", 1]
+    settings += ["--track", "tensorboard", "--out", out]
     if device == "cuda":
         command = ["-m", "prorl_scale.train"]
         settings += ["--model", MODEL, "--task", "chain_sum,leg_counting", "--max-new-tokens", 256]

@@ -248,7 +248,6 @@ def test_first_mini_batch_after_a_reset_has_a_kl_of_exactly_zero(make_run):
             mini.train_step(run)
             firsts.append(json.loads(run.folder.metrics_path.read_text().splitlines()[-1])["kl_first"])
             mini.reset_if_due(run)
-            run.folder.file.flush()
     rows = [json.loads(line) for line in run.folder.metrics_path.read_text().splitlines()]
     assert [row["step"] for row in rows if row.get("event") == "reset"] == [2, 4, 6]
     assert [kl == 0 for kl in firsts] == [True, False] * 3

@@ -346,7 +346,7 @@ def test_a_generation_config_that_transformers_will_not_write_is_exported(tmp_pa
     make(tmp_path / "given")
     (tmp_path / "given" / "generation_config.json").write_text(json.dumps(settings))
     policy, tokenizer = load(tmp_path / "given")
-    RunFolder(SimpleNamespace(tensorboard=False, resume=None, out=str(tmp_path))).export(policy, tokenizer, "base")
+    RunFolder(mini.Config(out=str(tmp_path))).export(policy, tokenizer, "base")
     again, _ = load(tmp_path / "base")
     assert again.generation_config.eos_token_id == eos  # what ends an answer is kept
 

@@ -200,7 +200,7 @@ def test_stop_tokens_survive_the_run_folder(tmp_path) -> None:
                          eos_token_id=9, bos_token_id=None)  # fmt: skip
     model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(eos_token_id=[9, 5])
-    folder = RunFolder(SimpleNamespace(tensorboard=False, resume=None, out=tmp_path))
+    folder = RunFolder(prorl_mini.Config(out=str(tmp_path)))
     folder.export(model, word_tokenizer(), "base")
     assert stop_ids(AutoConfig.from_pretrained(tmp_path / "base"), word_tokenizer()) == [2, 5, 9]
 

@@ -46,6 +46,7 @@ def start(cache, out, *more):
 
 def assert_same_run(folder, expected):
     assert logged(folder) == logged(expected)
+    assert (folder / "samples.jsonl").read_text() == (expected / "samples.jsonl").read_text()
     ours, theirs = (torch.load(f / "state.pt", weights_only=True) for f in (folder, expected))
     assert ours["state"].pop("seconds") > 0
     theirs["state"].pop("seconds")

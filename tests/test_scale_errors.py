@@ -4,12 +4,15 @@ import json
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from prorl_lab import laptop
+from prorl_lab.errors import UserError
+from prorl_scale import rollout
 from tests.launch import QUICK, fails, rows, run, saved, steps
 from tests.test_run import assert_equal
 
@@ -186,3 +189,32 @@ def test_disk_that_fills_up(base, small_disk):
     assert "free some space, then --resume" in line
     assert "No space left" in line or "as on a full disk" in line  # not torch's "unexpected pos 704 vs 598"
     assert json.loads((small_disk / "run/config.json").read_text())
+
+
+def test_weights_that_vllm_does_not_know_are_one_sentence():
+    """BioGPT's head, in vLLM 0.32: "There is no module or parameter named ...", and a list of all there are."""
+
+    def refuse(*args, **kwargs):
+        raise ValueError("There is no module named 'output_projection'; there are " + "a, " * 500)
+
+    engine = object.__new__(rollout.Engine)
+    engine.gpu, engine.has_head, engine.llm = False, True, SimpleNamespace(collective_rpc=refuse)
+    with pytest.raises(UserError, match=r"(?s)^vLLM does not take .*output_projection.{0,99}with prorl_mini.py$"):
+        engine.push([])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no image processor"), ValueError("1 validation error\n  no image processor"), AssertionError()]
+)
+def test_a_vllm_that_does_not_start_is_one_sentence(monkeypatch, error):
+    """Models of other kinds than text end in whatever vLLM or transformers raises (Fuyu, GOT-OCR2)."""
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(rollout, "import_vllm", lambda: SimpleNamespace(LLM=refuse, SamplingParams=None))
+    monkeypatch.setattr(rollout, "refuse_experts", lambda config: None)
+    monkeypatch.setattr(rollout.AutoConfig, "from_pretrained", lambda folder: None)
+    config = SimpleNamespace(device="cpu", dtype="float32", seed=0, rollout_batch=1)
+    with pytest.raises(UserError, match=r"^vLLM does not start \([^\n]*(image|Assertion)[^\n]*prorl_mini.py$"):
+        rollout.Engine("folder", config, [], 8)

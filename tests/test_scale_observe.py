@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import prorl_mini as mini
-from prorl_lab import devices, mfu, settings
+from prorl_lab import devices, mfu, settings, trackers
 from prorl_lab.errors import UserError
 from prorl_lab.lock import release_all
 from prorl_lab.run_folder import RunFolder
@@ -118,7 +118,7 @@ def test_speed_of_a_step(monkeypatch):
     assert speed["hfu"] == pytest.approx((3 * (body + head) + head) / (2 * 121e12 * 2))
 
 
-# ------------------------------------------------------------------ TensorBoard
+# ------------------------------------------------------------------ trackers
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def folder(monkeypatch, tmp_path):
     def make(resume):
         out = str(tmp_path / "run")
         release_all()  # the process before is gone
-        folder = RunFolder(mini.Config(**{"resume" if resume else "out": out}, tensorboard=True))
+        folder = RunFolder(mini.Config(**{"resume" if resume else "out": out}, track="tensorboard"))
         folder.metrics_path.touch()
         monkeypatch.setattr(folder, "say", lambda line: None)
         return folder
@@ -186,7 +186,7 @@ def test_resumed_board_continues_without_duplicate_steps(folder, tmp_path):
         first.event("evaluation", step=3, score=99.0, tiers={})
         first.metrics(row(4))
     again = folder(resume=True)
-    again._rewind_metrics(2)
+    again.cut_logs({"rows": 2, "samples": 0})
     with again:
         again.metrics(row(3))
     scalars, texts = read_back(tmp_path / "run/tensorboard")
@@ -202,7 +202,7 @@ def test_run_killed_before_its_first_step_starts_the_board_again(folder, tmp_pat
         first.event("checkpoint", step=0)
         first.metrics(row(1) | {"reward_unfiltered": 99.0})
     again = folder(resume=True)
-    again._rewind_metrics(0)
+    again.cut_logs({"rows": 0, "samples": 0})
     with again:
         again.metrics(row(1))
     assert read_back(tmp_path / "run/tensorboard")[0]["reward_unfiltered"] == [(1, 0.125)]
@@ -216,10 +216,11 @@ def test_no_board_unless_asked(tmp_path):
     assert not (tmp_path / "run/tensorboard").exists()
 
 
-def test_missing_tensorboard(monkeypatch):
+@pytest.mark.parametrize("kind", trackers.LISTED)
+def test_a_tracker_that_is_not_installed(monkeypatch, kind):
     monkeypatch.setattr(settings.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="leave out --tensorboard"):
-        settings.resolve(mini.Config(device="cpu", tensorboard=True))
+    with pytest.raises(UserError, match=f"{kind} is not installed: install the version in .*, or leave out --track"):
+        settings.resolve(mini.Config(device="cpu", track=kind))
 
 
 # ------------------------------------------------------------------ memory of the head

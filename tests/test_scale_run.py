@@ -120,6 +120,7 @@ def test_kill_and_resume_equals_an_uninterrupted_run(straight, killed, tmp_path)
         code, _, _ = run(sampler, "--resume", out)
     assert code == 0
     assert rows(out) == rows(expected)
+    assert (out / "samples.jsonl").read_text() == (expected / "samples.jsonl").read_text() != ""
     weights = (load_file(f / "last/model.safetensors") for f in (out, expected))
     assert_equal(*weights)
     plain = (torch.load(f / "checkpoints/step-000006/plain.pt", weights_only=True) for f in (out, expected))

@@ -45,7 +45,6 @@ def staged(run, monkeypatch):  # noqa: F811
 
 
 def events(run):  # noqa: F811
-    run.folder.file.flush()
     return [json.loads(line) for line in run.folder.metrics_path.read_text().splitlines()]
 
 

@@ -9,8 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from prorl_lab import report
+from prorl_lab import lock, report
 from prorl_lab.errors import UserError
+from prorl_lab.log import parse_rows
 from prorl_scale import status
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -53,7 +54,7 @@ ROWS = [
 def folder(tmp_path):
     """-> a function that writes a run folder: silent for so many seconds, with what else is given."""
 
-    def make(rows=ROWS, silent=1.0, stages=STAGES, torn="", checkpoint=30, **settings):
+    def make(rows=ROWS, silent=1.0, stages=STAGES, torn="", checkpoint=30, holder="here", **settings):
         settings = {"recipe": "toy", "steps": 100, "max_seconds": None, **settings}
         (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
         if stages:
@@ -61,6 +62,7 @@ def folder(tmp_path):
         metrics = tmp_path / "metrics.jsonl"
         metrics.write_text("".join(json.dumps(line) + "\n" for line in rows) + torn)
         os.utime(metrics, (NOW - silent, NOW - silent))
+        hold(tmp_path / "lock", holder)
         if checkpoint is not None:
             for name in (f"step-{checkpoint:06d}", "step-999999.tmp"):  # the latter of a run killed while saving
                 (tmp_path / "checkpoints" / name).mkdir(parents=True, exist_ok=True)
@@ -70,8 +72,16 @@ def folder(tmp_path):
     return make
 
 
+def hold(path, holder):
+    """The lock of a run: held by this process, left by one that was killed, not there, or not to be read."""
+    note = json.dumps({**lock.whoami(), **({"born": "another"} if holder == "killed" else {})})
+    path.unlink(missing_ok=True)
+    if holder != "nobody":
+        path.write_text("half" if holder == "unknown" else note)
+
+
 def stands(folder):
-    return status.facts(status.read_run(folder), NOW)
+    return status.facts(status.read_run(folder, NOW), NOW)
 
 
 def text(folder):
@@ -116,14 +126,15 @@ def test_text_of_a_run_at_work(folder):
 
 def test_a_half_written_last_line_is_left_out(folder):
     whole = status.describe(stands(folder()), Path("run"), NOW)
-    assert status.parse_rows('{"step": 1}\n{"step": 2}') == [{"step": 1}, {"step": 2}]
+    assert parse_rows('{"step": 1}\n{"step": 2}', "metrics.jsonl") == [{"step": 1}, {"step": 2}]
     torn = folder(torn=json.dumps(row(61))[:-20])
     assert status.describe(stands(torn), Path("run"), NOW) == whole
 
 
 def test_a_broken_line_in_the_middle_is_named():
-    with pytest.raises(UserError, match="line 2 of metrics"):
-        status.parse_rows('{"step": 1}\n{"step\n{"step": 3}')
+    for line in ('{"step', "5", "[]"):
+        with pytest.raises(UserError, match=r"line 2 of metrics\.jsonl is not JSON"):
+            parse_rows(f'{{"step": 1}}\n{line}\n{{"step": 3}}', "metrics.jsonl")
 
 
 def test_an_empty_run(folder, capsys):
@@ -136,18 +147,56 @@ def test_an_empty_run(folder, capsys):
     assert "speed" not in shown
     assert status.main([str(made)]) == 0
     assert not (made / "status.png").exists()
-    assert "nothing was saved" in status.describe(stands(folder(rows=[], silent=9999, checkpoint=None)), made, NOW)
+    gone = folder(rows=[], silent=9999, checkpoint=None, holder="nobody")
+    assert line(text(gone), "state").endswith("nothing was saved: start it again with its --out")
 
 
 def test_a_silent_run_may_have_stopped(folder):
     """A step takes 20 s: 90 s are no sign of anything, 12 minutes are."""
     assert stands(folder(silent=90.0)).state == "running"
-    made = folder(silent=720.0, checkpoint=None)
+    made = folder(silent=720.0, checkpoint=None, holder="unknown")
     shown = text(made)
     assert line(shown, "state") == f"no new line for 12 min: it may have stopped; continue with --resume {made}"
     assert line(shown, "expected end").startswith("13 min of steps left")  # no clock time: its clock stands still
+    assert "its process lives, and may hang" in text(folder(silent=720.0, checkpoint=None))
     slow = [row(step, 600.0) for step in range(1, 4)]
     assert stands(folder(rows=slow, silent=720.0, checkpoint=None)).state == "running"
+
+
+@pytest.mark.parametrize("holder", ["killed", "nobody"])
+def test_a_run_whose_process_is_gone_has_ended_at_once(folder, holder):
+    """Not after two minutes without a line."""
+    made = folder(silent=3.0, holder=holder)
+    shown = text(made)
+    assert line(shown, "state") == (
+        f"ended before its last step, 3 s ago (no process holds the folder); continue with --resume {made}"
+    )
+    assert line(shown, "expected end").startswith("13 min of steps left")
+    (made / "stopped").write_text("KL is too high\n")
+    assert line(text(made), "state") == "stopped 3 s ago by its own rules: KL is too high"
+
+
+def test_a_process_on_another_machine_gives_signs_of_life(folder):
+    made = folder(silent=3.0)
+    note = json.loads((made / "lock").read_text())
+    (made / "lock").write_text(json.dumps({**note, "host": "elsewhere"}))
+    for age, state in ((100.0, "running"), (130.0, "ended")):
+        os.utime(made / "lock", (NOW - age, NOW - age))
+        assert stands(made).state == state
+
+
+def test_last_answers(folder):
+    answers = {"best": {"reward": 1.0, "text": "one\ntwo"}, "worst": {"reward": 0.0, "text": "\x1b[31m" + "w" * 300}}
+    rows = [{"step": step, "split": "validation", "tier": f"tier {i}", "prompt": "ask\nme", "answers": answers}
+            for step in (30, 60) for i in range(6)]  # fmt: skip
+    made = folder()
+    (made / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = text(made).split("\nanswers")[1].splitlines()
+    assert shown[0].strip() == "to 6 prompts of the validation at step 60; all of them in samples.jsonl"
+    assert [line.strip() for line in shown[1:3]] == ["tier 0: ask me", "best    1.00  one two"]
+    assert shown[3].strip().startswith("worst   0.00  \ufffd[31mwww")
+    assert [len(line) < 140 for line in shown] == [True] * 7
+    assert shown[4].strip() == "tier 5: ask me"
 
 
 def test_a_finished_run_and_one_that_was_resumed_beyond_its_end(folder):
@@ -166,6 +215,15 @@ def test_without_validation(folder):
     assert line(text(made), "validation") == "none yet"
     assert status.main([str(made)]) == 0
     assert (made / "status.png").exists()
+
+
+def test_a_single_step_is_drawn_as_a_point(tmp_path, monkeypatch):
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    report.draw_curve([row(1)], tmp_path / "curve.png")
+    figure = plt.gcf()
+    monkeypatch.undo()
+    assert [axis.lines[0].get_marker() for axis in figure.axes] == ["o"] * 4
+    plt.close(figure)
 
 
 def test_steps_with_nothing_to_train_on(folder):

@@ -29,6 +29,7 @@ from typing import Any
 import jupytext
 import matplotlib
 
+from prorl_lab import flags
 from tutorials import page
 
 matplotlib.use("Agg")
@@ -209,8 +210,7 @@ def main(args: list[str] | None = None) -> int:
     """The command line."""
     args = sys.argv[1:] if args is None else args
     if len(args) != 1 or args[0] not in ("figures", "outputs", "minutes", "notebooks", "page"):
-        print("usage: python -m tutorials.build figures | outputs | minutes | notebooks | page", file=sys.stderr)
-        return 2
+        return flags.usage("python -m tutorials.build figures | outputs | minutes | notebooks | page", args)
     if args == ["minutes"]:
         write_minutes()
     elif args == ["notebooks"]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from prorl_lab import flags
 from prorl_lab.errors import UserError
-from prorl_lab.run_folder import environment
+from prorl_lab.later import Later
 
-from . import page, sections
-from .load import load_evaluation, load_published, load_training
-from .sources import measured, published
+# `--help` is not to wait for torch and matplotlib.
+environment = Later("prorl_lab.run_folder", "environment")
+page, sections, load, sources = (Later(f"{__package__}.{name}") for name in ("page", "sections", "load", "sources"))
 
 
 @dataclass
@@ -60,17 +60,17 @@ def analyse(settings: Settings) -> None:
     if settings.creativity_answers < 1 or settings.examples < 0:
         raise UserError("--creativity-answers must be at least 1 and --examples at least 0")
     page.check_folder(Path(settings.out))
-    evaluation = load_evaluation(Path(settings.runs)) if settings.runs else None
-    curves = load_published(Path(settings.curves)) if settings.curves else None
-    training = load_training(Path(settings.training)) if settings.training else None
+    evaluation = load.load_evaluation(Path(settings.runs)) if settings.runs else None
+    curves = load.load_published(Path(settings.curves)) if settings.curves else None
+    training = load.load_training(Path(settings.training)) if settings.training else None
 
-    mine = measured(evaluation) if evaluation else None
-    theirs = published(curves) if curves else None
-    sources = [source for source in (mine, theirs) if source]
+    mine = sources.measured(evaluation) if evaluation else None
+    theirs = sources.published(curves) if curves else None
+    known = [source for source in (mine, theirs) if source]
     made = []
-    if sources:
+    if known:
         made += [sections.pass_at_k_section(mine, evaluation, theirs)]
-        made += [sections.regimes_section(sources), sections.gain_section(sources)]
+        made += [sections.regimes_section(known), sections.gain_section(known)]
     if mine:
         made.append(sections.distribution_section(evaluation, mine))
         made.append(sections.solvable_section(evaluation, mine, settings.examples))
@@ -78,7 +78,7 @@ def analyse(settings: Settings) -> None:
             corpus = [Path(path) for path in settings.corpus]
             lengths = range(shortest, longest + 1)
             made.append(sections.creativity_section(evaluation, mine, corpus, lengths, settings.creativity_answers))
-    made.append(sections.difficulty_section(evaluation, sources))
+    made.append(sections.difficulty_section(evaluation, known))
     if training:
         made.append(sections.training_section(training))
     made = [section for section in made if section]

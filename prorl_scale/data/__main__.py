@@ -13,7 +13,7 @@ from .prepare import Prepare, prepare
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] != ["prepare"]:
-        sys.exit("usage: python -m prorl_scale.data prepare --out DIR [--help]")
+        sys.exit(flags.usage("python -m prorl_scale.data prepare --out DIR [--help]", arguments))
     config = None
     try:
         config = flags.read(Prepare, arguments[1:], prog="python -m prorl_scale.data prepare")

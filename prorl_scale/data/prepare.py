@@ -20,17 +20,18 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as parquet
 
-from prorl_lab import inputs, judge, own, questions, scoring
+from prorl_lab import inputs, judge, questions, scoring
 from prorl_lab.bars import tqdm
 from prorl_lab.errors import UserError
+from prorl_lab.later import Later
 from prorl_lab.questions import split_order
-from prorl_lab.settings import COOLEST
 from prorl_lab.split import plain, split_of
-from prorl_lab.tasks import as_chat, held_out
 from prorl_scale.rewards import Pool, Verdict
 
 from .contamination import Index, evaluation_texts
 from .sources import SOURCES, TASKS, Check, Dropped, Row, puzzles, records, row
+
+own, tasks, common = (Later(f"prorl_lab.{name}") for name in ("own", "tasks", "settings"))  # torch takes a second
 
 FORM = 4  # of rows and of what judges them: higher than that of a part on disk, the part is made again
 EXAMPLES = 3  # of each reason, written beside the manifest for a person to look at
@@ -93,9 +94,9 @@ def prepare(config: Prepare) -> dict[str, Any]:
         raise UserError(f"--source takes NAME=PATH, each NAME once and one of {', '.join(SOURCES)}: {config.source}")
     if not (0 < config.estimate_share <= 1 and config.estimate_answers > 0 and config.estimate_tokens > 0):
         raise UserError("--estimate-share is above 0 and at most 1, and answers and tokens are at least 1: mend them")
-    if not COOLEST <= config.estimate_temperature < math.inf:
+    if config.estimate and not common.COOLEST <= config.estimate_temperature < math.inf:
         raise UserError(
-            f"--estimate-temperature {config.estimate_temperature} is no temperature: give {COOLEST} or more"
+            f"--estimate-temperature {config.estimate_temperature} is no temperature: give {common.COOLEST} or more"
         )
     own_files = [own_file(path) for path in config.own]
     judge.check_keep(config.keep)
@@ -232,12 +233,12 @@ def _own_task_rows(part: str, path: Path, name: str | None, seed: int) -> dict[s
     task = own.OwnTask(path, name, seed, [], None)
     task.prove(binary=False)
     count = OWN_ROWS["train"] if task.rows is None else len(task.rows["train"])
-    found = {"validation": [p for tier in task.tiers for p in held_out(task, "validation", tier, 200)]}
+    found = {"validation": [p for tier in task.tiers for p in tasks.held_out(task, "validation", tier, 200)]}
     found["train"] = [task.problem("train", number) for number in range(count)]
     return {
         split: [
-            Row(f"{part}-{split}-{number:06d}", "own", path.name, own.text_of({"prompt": p.prompt}), as_chat(p.prompt),
-                task.item(p, "")[2], {"tier": p.tier})
+            Row(f"{part}-{split}-{number:06d}", "own", path.name, own.text_of({"prompt": p.prompt}),
+                tasks.as_chat(p.prompt), task.item(p, "")[2], {"tier": p.tier})
             for number, p in enumerate(some)
         ]
         for split, some in found.items()

@@ -33,9 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from transformers.utils.logging import disable_progress_bar
 
-from prorl_lab import flags
+from prorl_lab import cli, flags
 from prorl_lab.errors import UserError
 from prorl_scale.distributed import end_with_parent
 from prorl_scale.evaluate import sets
@@ -65,13 +64,14 @@ def parse(args: list[str]) -> Config | Table:
 
 def main(args: list[str] | None = None) -> int:
     """0, or one sentence and 1 on bad input, or 130 after Ctrl-C."""
-    disable_progress_bar()  # transformers draws one for every folder it reads
     args = sys.argv[1:] if args is None else args
     if args == ["sets"]:
         return flags.piped(lambda: print(sets.listing()) or 0)
     config = None
     try:
         config = parse(args)
+        if isinstance(config, Config):
+            cli.no_bars_of_transformers()
         out = config.out if isinstance(config, Table) else evaluate(config)
         if rank() == 0:
             print(f"{table(out)}\n{out}" if isinstance(config, Config) else table(out))

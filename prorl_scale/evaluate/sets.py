@@ -86,7 +86,7 @@ class EvalSet:
     local: str = ""  # a file under --data-dir that has it, if it is kept there in another form
     rows: int = 0  # prompts when complete
     paper: tuple[float, float] | None = None  # pass@1 in percent, base and ProRL (Tables 1 to 3)
-    average: str | None = None  # the row of `AVERAGES`, or Reasoning Gym's category, that it is part of
+    average: str | None = None  # the row of `AVERAGES` that it is part of; a puzzle's: `category`
 
     file: Path | None = None  # a file of one's own, which --sets named: see `own_set`
 
@@ -355,7 +355,7 @@ def _of_files() -> Iterator[EvalSet]:
 def _made_here() -> Iterator[EvalSet]:
     puzzle = functools.partial(EvalSet, domain="puzzle", rows=HELD_OUT_PUZZLES)
     for task in TASKS:
-        yield puzzle(task, make=functools.partial(_puzzles, task, None), average=category(task))
+        yield puzzle(task, make=functools.partial(_puzzles, task, None))
     for size in GRAPH_SIZES:
         yield puzzle(f"graph_color_{size}", make=functools.partial(_puzzles, "graph_color", size))
     held_out = {"acre": (5.99, 58.57), "boxnet": (0.00, 7.91), "game_of_life_halting": (3.49, 52.29), "puzzle24": None}

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from prorl_lab.errors import UserError
+from prorl_lab.files import read_json
 from prorl_lab.intervals import mean_interval
-from prorl_lab.run_folder import read_json
 from prorl_scale.data.sources import TASKS
 from prorl_scale.evaluate import sets, store
 
@@ -100,7 +100,7 @@ def _averages(
             for i in range(len(models))
         ]
         lines.append([f"average: {average}", "", *means, *_paper(paper)])
-    groups = {name: [t for t in TASKS if sets.SETS[t].average == name] for name in sets.CATEGORY_SCORES}
+    groups = {name: [t for t in TASKS if sets.category(t) == name] for name in sets.CATEGORY_SCORES}
     pooled = {f"reasoning gym: {name}": (groups[name], sets.CATEGORY_SCORES[name]) for name in groups}
     pooled["reasoning gym"] = (list(TASKS), sets.AVERAGES["reasoning gym"])
     for label, (members, paper) in pooled.items():

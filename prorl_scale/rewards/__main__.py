@@ -20,7 +20,8 @@ class Check:
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] != ["check"]:
-        sys.exit("usage: python -m prorl_scale.rewards check --domain math --gold GOLD --answer ANSWER [--help]")
+        usage = "python -m prorl_scale.rewards check --domain math --gold GOLD --answer ANSWER [--help]"
+        sys.exit(flags.usage(usage, arguments))
     arguments = [_joined(arguments[i - 1], text) for i, text in enumerate(arguments)][1:]
     try:
         config = flags.read(Check, [a for a in arguments if a], prog="python -m prorl_scale.rewards check")
