@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from prorl_lab import hub, laptop, trackers
+from prorl_lab import devices, hub, laptop, trackers
 from prorl_lab.errors import UserError
 from prorl_lab.inputs import file_of_python
 from prorl_lab.processors import usable_processors
@@ -177,6 +177,8 @@ def check(config: Any) -> None:
     check_context(config)
     check_economies(config)
     check_packages(config)
+    if config.gpu:
+        devices.of(config.gpu)  # or raises UserError
     if config.gpu != type(config).gpu and not config.dry_run:
         raise UserError("--gpu says what --dry-run plans for: give that as well, or leave it out")
     if config.track != "off" and importlib.util.find_spec(config.track) is None:
