@@ -56,6 +56,18 @@ def test_the_table_of_verifiers_is_made_from_the_recorded_verdicts(monkeypatch):
             assert re.search(rf"{count:,}\s+{side}", text)
 
 
+def test_the_writers_of_answers_are_as_measured():
+    """README and the folder's own page = the figures that lie there."""
+    folder = ROOT / "results/2026-11-28-rollout-writers"
+    found = json.loads((folder / "rollout_writers.json").read_text())
+    rates = {name: f"{rate:,.0f}" for name, rate in found["tokens_per_processor_second"].items()}
+    words = {"mini": "mini", "static": "a static cache", "compiled": "compiled", "continuous": "continuous batching"}
+    assert ", ".join(f"{words[name]} {rate}" for name, rate in rates.items()) in README.replace("\n", " ")
+    shown = re.findall(r"\| ([\d,]+) \| (\d+) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert shown == [(rates[name], f"{seconds:.0f}") for name, seconds in found["first_call"].items()]
+    assert found["a_thread_inherits_autocast"] is False
+
+
 @pytest.mark.parametrize(
     ("said", "page", "found"),
     [
