@@ -17,9 +17,9 @@ Read from top to bottom, which is the order in which a training step runs its st
     prompts -> rollout -> reward -> advantage -> logprobs -> loss -> step -> reset -> eval
 
 but that `train`, at the end, runs eval before reset, which reads its score.  Each is handed the `run`: settings,
-models, task and state.  What later papers changed is in `prorl_v2.py`, many devices in `prorl_scale/`.  Letters:
-
-    P prompts   G answers per prompt   B answers in a batch   T tokens   N answer tokens   V vocabulary
+models, task, state; `run.NAME` stands in the list of `Run`.  Later papers: `prorl_v2.py`; many GPUs: `prorl_scale/`.
+Letters:
+    P prompts   G answers per prompt   B answers in a batch   T tokens   N answer tokens   V vocabulary   D hidden width
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
     """Dynamic sampling with refill (ProRL 2.3, after DAPO 3.2): up to P groups with contrast for this step.
 
     Groups without contrast are dropped and replaced from fresh prompts; those beyond P wait for the next step, at most
-    P, or some would wait longer.  After `max_rounds` it trains on what there is.  Without dynamic sampling all is kept.
+    P (2 P in all), or some would wait longer; at most `max_rounds`.  Without dynamic sampling none need have contrast.
     """
     config, surplus, ledger = run.config, run.state.surplus, Ledger()
     want = config.prompts_per_step
@@ -266,7 +266,7 @@ def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
         groups = run.write(problems, prompts, config.answers_per_prompt, config.temperature, run.generator, ledger)
         for problem, group in zip(problems, groups, strict=True):
             known = verified(group)  # an answer that could not be judged is neither paid nor punished
-            for sample in known if config.binary_reward else []:
+            for sample in known if config.binary_reward else []:  # the filter then sees right or wrong
                 sample.reward = float(sample.reward >= 1)
             fit = not config.dynamic_sampling or has_contrast(torch.tensor([[s.reward for s in known] or [0.0]])).item()
             ledger.add(problem.tier, group, kept := fit and len(known) > 1 and len(surplus) < 2 * want)
@@ -295,7 +295,7 @@ def group_advantages(rewards: Tensor) -> Tensor:
 
 
 def add_advantages(run: Run, groups: list[list[Sample]]) -> None:
-    """Compare each answer with its group, cut ones as wrong where asked: AFTER the filter, which sees raw rewards."""
+    """Compare each answer with its group, cut ones as wrong where asked: AFTER the filter, which sees them all."""
     for group in groups:
         rewards = [0.0 if run.config.zero_truncated and s.truncated else s.reward for s in group]
         for sample, advantage in zip(group, group_advantages(torch.tensor([rewards]))[0].tolist(), strict=True):
@@ -439,7 +439,7 @@ def policy_loss(
 
     ProRL eq. 1-3 (decoupled clip from DAPO, eq. 10), ratio = exp(logp - old_logp).  The upper bound is the wider one:
     a token of probability 0.01 is pushed until 0.014 and not just 0.012, which helps rare tokens.
-    `min` makes the bound one-sided: a move in the wrong direction is never clipped.
+    `min` makes the bound one-sided: a move in the wrong direction is never clipped, short of a ratio of e^20.
 
     advantages: (B, 1) or (B, T).  mask: (B, T), bool, or float weights per token (`token_weights`); what lies outside
     it may be garbage.  num_tokens: answer tokens of the WHOLE mini-batch, over all micro-batches (and ranks).  So
@@ -456,7 +456,7 @@ def policy_loss(
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - eps_low, 1 + eps_high)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
-    loss = -(torch.where(inside, surrogate, 0.0) * mask).sum() / max(1, num_tokens)
+    loss = -(torch.where(inside, surrogate, 0.0) * mask).sum() / max(1, num_tokens)  # outside, A may be NaN
     sums = {  # comparisons have no gradient; outside the mask the ratio is 1
         "clip_high": ((ratio > 1 + eps_high) & (advantages > 0)).sum(),
         "clip_low": ((ratio < 1 - eps_low) & (advantages < 0)).sum(),
@@ -606,7 +606,7 @@ def reset_reference(policy: Any, reference: Any, optimizer: Any, keep_optimizer:
 
 
 def reset_if_due(run: Run, reason: str | None = None) -> bool:
-    """Reset where `should_reset`, or a caller (`prorl_v2`, `prorl_scale`), has a reason -> whether it did."""
+    """Reset where `should_reset` has a reason, or a caller, who minds `--no-reset` and spacing -> whether it did."""
     state, config = run.state, run.config
     reason = should_reset(state.step, state.last_reset, state.history, config) or reason
     if reason is None:

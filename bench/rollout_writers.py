@@ -70,7 +70,10 @@ def sampling(args: Args, **more: Any) -> GenerationConfig:
 
 def with_static_cache(model: Any, prompts: list[list[int]], args: Args, compiled: bool) -> list[list[int]]:
     ids, seen = mini.pad_left(prompts, model.device)
-    more = {"compile_config": CompileConfig(_compile_all_devices=True)} if compiled else {"disable_compile": True}
+    more: dict[str, Any] = {"disable_compile": True}
+    if compiled:
+        more = {"compile_config": CompileConfig(mode="default")}
+        more["compile_config"]._compile_all_devices = True  # transformers' own switch; without it a CPU is left out
     config = sampling(args, cache_implementation="static", **more)
     torch.manual_seed(0)  # it takes no generator
     written = model.generate(input_ids=ids, attention_mask=seen.long(), generation_config=config)

@@ -135,6 +135,9 @@ def updating(shape: Shape, config: Any) -> dict[str, dict[str, float]]:
             **always,
             "activations of the layer, computed again": layer + casts if config.gradient_checkpointing else 0,
             "gradients inside its MLP": tokens * size * 2 * shape.intermediate,
+            "what its adapters read, in float32": tokens * full * shape.intermediate
+            if config.lora_rank and half
+            else 0,
             "gradient of a matrix, on its way": (full + HALF * half) * shape.hidden * shape.intermediate,
         },
     }

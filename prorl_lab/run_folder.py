@@ -39,7 +39,7 @@ class RunFolder:
     tracker: trackers.Tracker | None = None  # while the logs are open, where asked
 
     def __init__(self, config: Any):
-        self.config, self.track = config, config.track
+        self.config, self.track = config, getattr(config, "track", "off")  # a folder needs few settings
         self.path = Path(config.resume or config.out)
         self.name_logs(self.path / "metrics.jsonl", self.path / samples.FILE)
         self.last_save: tuple[int, int] | None = None  # (rows logged, step) of the state on the disk

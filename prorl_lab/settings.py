@@ -8,12 +8,11 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from prorl_lab import laptop, trackers
+from prorl_lab import devices, hub, laptop, trackers
 from prorl_lab.errors import UserError
 from prorl_lab.inputs import file_of_python
 from prorl_lab.processors import usable_processors
@@ -180,6 +179,8 @@ def check(config: Any) -> None:
     check_packages(config)
     for item in config.chat_template_kwargs:
         named_value(item)
+    if config.gpu:
+        devices.of(config.gpu)  # or raises UserError
     if config.gpu != type(config).gpu and not config.dry_run:
         raise UserError("--gpu says what --dry-run plans for: give that as well, or leave it out")
     if config.track != "off" and importlib.util.find_spec(config.track) is None:
@@ -225,8 +226,9 @@ def context_of(model: str) -> int | None:
     """Tokens that a model can read, prompt and answer together, as its config says; None where that is not here yet."""
     if model == "laptop":
         return laptop.CONTEXT
+    folder = hub.model_folder(model)
     try:
-        told = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        told = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder else {}
         return told.get("text_config", told).get("max_position_embeddings")
     except (OSError, ValueError, AttributeError):
         return None  # whoever loads it will say what is wrong

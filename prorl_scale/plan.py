@@ -340,7 +340,7 @@ def planned(config: Config) -> tuple[Config, int]:
 
 
 def dry_run(config: Config) -> None:
-    """Print the plan.  Raises UserError, after all of it, where something is missing or the run would refuse."""
+    """Print the plan.  Raises UserError, after it, where something is missing or does not fit, or a run would refuse."""
     config, gpus = planned(config)
     for stage in stages_of(config):
         stage.check()
@@ -349,6 +349,8 @@ def dry_run(config: Config) -> None:
     print(report(config, gpus, shape, source, missing))
     if missing:
         raise UserError(f"{' and '.join(item.kind for item in missing)} missing: see above what makes it whole")
+    if shape is not None and config.device == "cuda":
+        check_memory(config, shape, gpus)
     check_start(config)
 
 
@@ -356,3 +358,15 @@ def check_start(config: Config) -> None:
     """What a run refuses once it can read prompts, by the function that its start asks.  Raises UserError."""
     folder = None if config.model == "laptop" else model_folder(config.model)
     start.open_task(config, *opened(config, folder), recipe_of(config), stages_of(config))
+
+
+def check_memory(config: Config, shape: Shape, gpus: int) -> None:
+    """Raise UserError where a GPU would have to hold more than may be planned with, at any stage."""
+    there = devices.of(config.gpu).memory
+    context = config.max_prompt_tokens + longest_answer(stages_of(config))
+    most = max(memory.peak(shape, stage, gpus, context, there) for stage in stages_of(config))
+    if most > FITS * there:
+        raise UserError(
+            f"a GPU would take {most / 1e9:.1f} GB, more than {FITS:.0%} of {there / 1e9:.3g}: see above what else "
+            "could be set; smaller --microbatch-tokens, --gradient-checkpointing, less --gpu-memory or more GPUs help"
+        )

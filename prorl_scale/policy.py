@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import revert_weight_conversion
@@ -330,7 +331,8 @@ def full_weights(policy: Scorer, dtype: torch.dtype) -> Iterator[tuple[str, Tens
         layer = re.match(r".*?\.\d+\.", item[0])
         return layer[0] if converted and layer else item[0]
 
-    for _, weights in itertools.groupby(model.state_dict().items(), part):
+    trained = ((name, weight) for name, weight in model.state_dict().items() if isinstance(weight, DTensor))
+    for _, weights in itertools.groupby(trained, part):  # without buffers, which nothing shards or changes
         whole = {name: weight.to(dtype).full_tensor() for name, weight in weights}
         yield from (revert_weight_conversion(model, whole) if converted else whole).items()
 

@@ -89,6 +89,7 @@ def test_a_reset_is_a_merge():
     merged, old = adapters.merged_weights(policy), copy.deepcopy(policy.state_dict())
     adapters.merge(policy, reference, optimizer)
     assert optimizer.state == {}
+    assert reference.state_dict() == {"merges": 1}  # from which the next adapter is drawn
     for name, weight in policy.state_dict().items():
         if "lora_B" in name:
             assert weight.eq(0).all()
@@ -163,6 +164,31 @@ def test_of_a_frozen_base_too_each_weight_is_cast_once_while_answers_are_written
     assert {name for name, weight in policy.named_parameters() if weight.requires_grad} == {
         name for name, _ in policy.named_parameters() if "lora_" in name
     }
+
+
+def test_the_head_s_gradient_is_not_computed_where_nothing_wants_it():
+    """Of a frozen head it would be the largest matrix of the backward pass."""
+
+    class Products(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.shapes = set()
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            if function is torch.ops.aten.mm.default:
+                self.shapes.add(tuple(out.shape))
+            return out
+
+    made = []
+    for trained in (True, False):
+        hidden = torch.randn(5, 16, dtype=torch.bfloat16, requires_grad=True)
+        head = torch.randn(11, 16, dtype=torch.bfloat16, requires_grad=trained)
+        with Products() as products:
+            models.AccurateHead.apply(hidden, head).sum().backward()
+        made.append((11, 16) in products.shapes)
+        assert hidden.grad is not None
+    assert made == [True, False]
 
 
 def test_a_run_trains_the_adapter_and_merges_it(make_run):  # noqa: F811

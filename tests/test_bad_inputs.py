@@ -232,6 +232,8 @@ SCALE = {
     "--dry-run --mismatch always": "--mismatch takes one of off, tis, icepop",
     "--dry-run --gpus few": "--gpus takes a whole number, not 'few'",
     "--steps 3": "started by torchrun",
+    "--dry-run --lora-rank 4": "--lora-rank is for one device",
+    "--dry-run --gpu nothing": "is not known: give GB of memory",
     "--dry-run --max-prompt-tokens 127": "give --max-prompt-tokens 106",
 }
 

@@ -56,6 +56,37 @@ def test_the_table_of_verifiers_is_made_from_the_recorded_verdicts(monkeypatch):
             assert re.search(rf"{count:,}\s+{side}", text)
 
 
+def test_the_writers_of_answers_are_as_measured():
+    """README and the folder's own page = the figures that lie there."""
+    folder = ROOT / "results/2026-11-28-rollout-writers"
+    found = json.loads((folder / "rollout_writers.json").read_text())
+    rates = {name: f"{rate:,.0f}" for name, rate in found["tokens_per_processor_second"].items()}
+    words = {"mini": "mini", "static": "a static cache", "compiled": "compiled", "continuous": "continuous batching"}
+    assert ", ".join(f"{words[name]} {rate}" for name, rate in rates.items()) in README.replace("\n", " ")
+    shown = re.findall(r"\| ([\d,]+) \| (\d+) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert shown == [(rates[name], f"{seconds:.0f}") for name, seconds in found["first_call"].items()]
+    assert found["a_thread_inherits_autocast"] is False
+
+
+@pytest.mark.parametrize(
+    ("said", "page", "found"),
+    [
+        ("takes (0.64) of the time", "2026-11-23-bench", r"ratio \| \*\*(0\.64)\*\*"),
+        ("on a tiny model (0.87), with", "2026-11-27-scale-bench", r"one process, vLLM .* \*\*(0\.87)\*\*"),
+        ("prompts and answers (0.67);", "2026-11-27-scale-bench", r"one process, vLLM .* \*\*(0\.67)\*\*"),
+        ("packed rows train (3.3) times", "2026-11-27-scale-bench", r"padded, in the order .* \*\*(3\.3)4\*\*"),
+        ("chunked head takes (0.18) of", "2026-11-27-scale-bench", r"4,096 .* \*\*(0\.18)\*\*"),
+        ("it finds (392) of 576 prompts", "2026-11-27-analysis", r"(392) prompts that the base solved in none"),
+        ("refused (43) of 1,818 right", "2026-11-28-verifier-soundness", r"refused (43)\s+of 1,818 right ones"),
+    ],
+)
+def test_figures_in_the_readme_are_those_of_the_page_it_links_to(said, page, found):
+    assert f"results/{page}/README.md" in README
+    ours = re.search(said, " ".join(README.split()))
+    theirs = re.search(found, (ROOT / f"results/{page}/README.md").read_text())
+    assert ours.group(1) == theirs.group(1)
+
+
 def commands(text):
     """Every `python prorl_mini.py ...` in a text, as arguments."""
     lines = re.findall(r"^ +python prorl_mini\.py (.*?)(?:  +#.*|  +[a-z].*)?$", text, re.MULTILINE)

@@ -11,7 +11,7 @@ from transformers import Qwen2Config
 
 import prorl_mini as mini
 import prorl_v2 as v2
-from prorl_lab import devices, dry_run, hub, memory, settings
+from prorl_lab import devices, dry_run, hub, laptop, memory, settings
 from prorl_lab.errors import UserError
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -142,6 +142,32 @@ def test_what_is_wrong_is_the_same_sentence_in_both(capsys):
         assert files() == before
         assert mini.main([*args, "--warm-up-steps", "0"]) == 1
         assert capsys.readouterr().err == planned, args
+
+
+def test_rows_are_checked_with_the_model_s_own_tokenizer_and_without_its_weights(capsys):
+    """One row of 60 is too long: both name its line; what the dry run passes with --skip-bad-rows is accepted."""
+    model = laptop.base_model_folder(laptop.WarmUp(steps=0), Path("cache"))
+    rows = [{"question": f"amber birch {number}", "answer": str(number)} for number in range(60)]
+    rows[12]["question"] = "amber " * 3000
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    args = ["--model", str(model), "--task", "rows.jsonl", "--max-new-tokens", "10", "--device", "cpu", "--out", "run"]
+    said = []
+    capsys.readouterr()  # of the making of that model
+    for more in (["--dry-run"], []):
+        assert mini.main([*args, *more]) == 1
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert "rows.jsonl, line 13 can't be asked" in said[0]
+    weights = next(model.glob("*.safetensors"))
+    weights.rename("away")
+    before = files()
+    assert mini.main([*args, "--skip-bad-rows", "--dry-run"]) == 0
+    assert "not checked: its weights" in capsys.readouterr().out
+    assert files() == before
+    Path("away").rename(weights)
+    quick = ["--steps", "1", "--prompts-per-step", "2", "--eval-every", "0", "--boundary-prompts", "0"]
+    assert mini.main([*args, "--skip-bad-rows", *quick]) == 1  # nothing to learn from; it got as far as that
+    assert "no group ever had contrast" in capsys.readouterr().err
 
 
 def test_the_laptop_model_and_v2(capsys):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.nn.attention import varlen
 
 import prorl_mini as mini
-from prorl_lab import laptop, models
+from prorl_lab import adapters, laptop, lean, models
 from prorl_scale import batch, policy, train
 from prorl_scale.config import Config
 from tests.scale_worker import gradient
@@ -167,3 +167,64 @@ def test_chunked_head(device, monkeypatch, record_property, dtype):
     exact_entropy = -(rows.exp() * rows).sum(-1)
     gradients = torch.autograd.grad(expected, exact, upstream)
     assert_close(record_property, [logp, entropy, *ours], [expected, exact_entropy, *gradients], dtype)
+
+
+# ------------------------------------------------------------------ what one GPU keeps smaller
+
+
+LEAN = {
+    "bfloat16_reference": {"bfloat16_reference": True},
+    "offload_reference": {"offload_reference": True},
+    "both": {"bfloat16_reference": True, "offload_reference": True},
+    "lora_rank": {"lora_rank": 4},
+}
+
+
+@pytest.mark.parametrize("name", LEAN)
+def test_a_reference_kept_smaller_scores_the_same_bits(device, record_property, name):
+    """Before any update and after a reset each log-prob is the policy's, in bfloat16; an offloaded one went home."""
+    config = mini.Config(device=device, dtype="bfloat16", seed=0, learning_rate=1e-2, **LEAN[name])
+    policy = build_model()
+    if config.lora_rank:
+        pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-rewards.txt")
+        adapters.add(policy, config.lora_rank, config.seed)
+    policy = policy.to(device)
+    reference, optimizer = lean.reference_of(policy, config), lean.adam_of(policy, config)
+    reset = adapters.run_class(mini.Run, config).reset_reference
+    batch_ = mini.make_batch(frozen_samples(), device)
+
+    def scored():
+        with models.autocast(config), torch.no_grad(), lean.present(reference, policy.device):
+            return [mini.answer_logprobs(model, batch_, 1.2)[0] for model in (policy, reference)]
+
+    assert torch.equal(*scored())
+    with models.autocast(config):
+        mini.answer_logprobs(policy, batch_, 1.2)[0].sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    assert not torch.equal(*scored())
+    reset(policy, reference, optimizer)
+    assert torch.equal(*scored())
+    record_property("figure", "bit for bit")
+    assert reference.device.type == ("cpu" if config.offload_reference else device)
+
+
+def test_adam_in_8_bits(device, record_property):
+    """Twenty updates beside those of Adam in float32 on the CPU: the way they went, to a tenth."""
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -r requirements-rewards.txt")
+    ways = []
+    for place, eight in (("cpu", False), (device, True)):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(64, 128)
+        before, layer = layer.weight.detach().clone(), layer.to(place)
+        config = mini.Config(learning_rate=1e-3, adam_8bit=eight)
+        optimizer = lean.adam_of(layer, config)
+        for step in range(20):
+            inputs = torch.randn(16, 64, generator=torch.Generator().manual_seed(step)).to(place)
+            (layer(inputs) ** 2).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ways.append(layer.weight.detach().cpu() - before)
+    error = ((ways[1] - ways[0]).norm() / ways[0].norm()).item()
+    record_property("figure", f"error {error:.1e}")
+    assert 0 < error < 0.1

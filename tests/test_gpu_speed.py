@@ -4,6 +4,7 @@ The third group of `make gpu-check`.  On the CPU the same bodies run on a model 
 logic alone.  MODEL: a folder with a pretrained model, for the last check.
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -14,7 +15,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import prorl_mini as mini
-from prorl_lab import cost, devices, hub, mfu, models
+from prorl_lab import adapters, cost, devices, hub, lean, mfu, models, settings
+from prorl_lab import memory as lab_memory
 from prorl_lab.shapes import Shape
 from prorl_scale import batch, memory, policy, recipes, train
 from prorl_scale.config import Config
@@ -109,6 +111,44 @@ def test_an_update_at_size(device, world, monkeypatch, record_property, name, ch
     if device == "cuda":
         assert peak == pytest.approx(expected, rel=0.2)
     assert all(p.isfinite().all() for p in scorer.parameters())
+
+
+@pytest.mark.parametrize("changes", [{"adam_8bit": True}, {"lora_rank": 32}], ids=["8-bit Adam", "adapters"])
+def test_an_update_of_mini_at_size(device, record_property, changes):
+    """Two micro-batches of answers of 1,024 tokens: peak memory beside that of `--dry-run`."""
+    pytest.importorskip("peft" if "lora_rank" in changes else "bitsandbytes")
+    shape, answer = at_size(device, "1.5B"), 1024 if device == "cuda" else 16
+    sizes = dict(max_prompt_tokens=64, max_new_tokens=answer, microbatch_tokens=4 * (64 + answer))
+    plain = mini.Config(model="some/model", dtype="bfloat16", gradient_checkpointing=True, **sizes, **changes)
+    config = dataclasses.replace(settings.resolve(plain), device=device)
+    model = build(shape, device)
+    if config.lora_rank:
+        adapters.add(model, config.lora_rank, seed=0)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    run = mini.Run(config, model, None, lean.adam_of(model, config), None, None, None, None)
+    old = torch.zeros(answer)
+    samples = [mini.Sample([5 + i] * 64, [6] * answer, advantage=1.0, old_logp=old, ref_logp=old) for i in range(8)]
+
+    def update():
+        model.train()
+        with models.autocast(config):
+            mini.update(run, samples)
+        wait(device)
+
+    update()  # makes Adam's moments
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    update()
+    text = f"{time.perf_counter() - start:.2f} s"
+    held = {name: size for name, size in lab_memory.stays(shape, config).items() if name != "reference"}
+    planned = sum(held.values()) + max(sum(terms.values()) for terms in lab_memory.updating(shape, config).values())
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+        text += f", peak {peak / 1e9:.1f} GB (plan {planned / 1e9:.1f})"
+        assert peak == pytest.approx(planned, rel=0.2)
+    record_property("figure", text)
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
 def test_chunks_of_the_head(device, monkeypatch, record_property):

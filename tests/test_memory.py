@@ -18,7 +18,7 @@ from tests.test_plan import model_of
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = Shape(128, 3, 4, 2, 32, 512, 4096, tied=False)
 R1 = hub.SHAPES["deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"]
-PROMPT, ANSWER, ROWS = 32, 96, 8
+PROMPT, ANSWER, ROWS = 8, 248, 4
 
 
 class Alive(TorchDispatchMode):
@@ -102,14 +102,14 @@ def expected(config, shape=SMALL):
     return sum(held.values()) + max(sum(terms.values()) for terms in memory.updating(shape, config).values())
 
 
-@pytest.mark.parametrize("logits", [2**19, 2**21], ids=["a layer's moment", "the head's moment"])
+@pytest.mark.parametrize("logits", [2**19, 2**22], ids=["a layer's moment", "the head's moment"])
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointing", "kept"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_peak_of_an_update(monkeypatch, dtype, checkpointing, logits):
     for module in (mini, memory):
         monkeypatch.setattr(module, "LOGITS_AT_ONCE", logits)
     config = planned(dtype=dtype, gradient_checkpointing=checkpointing)
-    assert expected(config) == pytest.approx(peak_of_an_update(run_of(config)), rel=0.15)
+    assert expected(config) == pytest.approx(peak_of_an_update(run_of(config)), rel=0.06)
 
 
 @pytest.mark.parametrize("name", ["lora_rank", "adam_8bit"])
@@ -118,7 +118,7 @@ def test_the_peak_of_an_update_that_holds_less(monkeypatch, name):
     for module in (mini, memory):
         monkeypatch.setattr(module, "LOGITS_AT_ONCE", 2**19)
     config = planned(dtype="bfloat16", gradient_checkpointing=True, **{name: 8 if name == "lora_rank" else True})
-    assert expected(config) == pytest.approx(peak_of_an_update(run_of(config)), rel=0.15)
+    assert expected(config) == pytest.approx(peak_of_an_update(run_of(config)), rel=0.06)
 
 
 def test_torch_s_own_tracker_counts_the_same(monkeypatch):
@@ -142,9 +142,9 @@ def test_torch_s_own_tracker_counts_the_same(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_held_while_answers_are_written(dtype):
-    config = planned(dtype=dtype, max_new_tokens=64)
+    config = planned(dtype=dtype, max_prompt_tokens=32, max_new_tokens=64)
     policy = model_of(SMALL).eval()
-    prompts = [[1 + i] * (PROMPT - i % 2) for i in range(16)]  # with padding, and so with a mask
+    prompts = [[1 + i] * (32 - i % 2) for i in range(16)]  # with padding, and so with a mask
     with models.autocast(config), Alive(*policy.parameters(), *policy.buffers()) as alive:
         mini.rollout(policy, prompts, 2, 64, 1.2, [-1], torch.Generator().manual_seed(0))
     weights = memory.stays(SMALL, config)["weights"]

@@ -265,8 +265,12 @@ def test_dry_run_of_what_is_there(model, data, tmp_path, monkeypatch, capsys):
     assert "model and data are there" in shown
     assert "8 processes" in shown
     assert f"{SMALL.weights / 1e9:.2f} billion weights over 8" in shown
-    assert train.main([*there, "--microbatch-tokens", "100000000"]) == 0
-    assert "more than 80 GB" in capsys.readouterr().out
+    assert train.main([*there, "--microbatch-tokens", "100000000"]) == 1
+    shown = capsys.readouterr()
+    assert "more than 80 GB" in shown.out
+    assert "more than 90% of 80: see above what else could be set" in shown.err
+    assert train.main([*there, "--gpu", "24", "--gpu-memory", "0.95"]) == 1
+    assert "a GPU would take 22.8 GB, more than 90% of 24" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     assert train.main(["--recipe", "laptop", "--dry-run"]) == 0
     assert "per process" in capsys.readouterr().out
@@ -291,6 +295,17 @@ def test_dry_run_refuses_what_the_run_would_refuse(tmp_path, monkeypatch, capsys
     assert train.main(["--dry-run", "--max-prompt-tokens", "5"]) == 1  # of the laptop model and its task
     assert "exceeds --max-prompt-tokens 5" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_dry_run_checks_the_context_with_what_was_left_open(model, data, monkeypatch, capsys):
+    """A model of 1,024 tokens and the default prompts of as many: vLLM would not start."""
+    monkeypatch.setattr(plan, "check_start", lambda config: None)  # these files are empty
+    told = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**told, "max_position_embeddings": 1024}))
+    there = ["--dry-run", "--model", str(model), "--task", str(data), "--max-new-tokens", "16"]
+    assert train.main(there) == 1
+    assert "give --max-prompt-tokens 1008" in capsys.readouterr().err
+    assert train.main([*there, "--max-prompt-tokens", "1008"]) == 0
 
 
 def test_dry_run_checks_the_settings(capsys):

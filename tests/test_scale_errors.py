@@ -1,5 +1,6 @@
 """Two gloo processes and a mistake, or a process that fails: one sentence from rank 0, exit code 1, nobody hangs."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from transformers import CONFIG_MAPPING
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
@@ -218,3 +220,17 @@ def test_a_vllm_that_does_not_start_is_one_sentence(monkeypatch, error):
     config = SimpleNamespace(device="cpu", dtype="float32", seed=0, rollout_batch=1)
     with pytest.raises(UserError, match=r"^vLLM does not start \([^\n]*(image|Assertion)[^\n]*prorl_mini.py$"):
         rollout.Engine("folder", config, [], 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "many"),
+    [
+        ("mixtral", {}, True),
+        ("hunyuan_v1_moe", {"num_experts": 1}, True),
+        ("hunyuan_v1_dense", {}, False),
+        ("llama", {}, False),
+    ],
+)
+def test_mixtures_of_experts_are_refused_where_vllm_ruins_them(kind, sizes, many):
+    with pytest.raises(UserError, match="mixture of experts") if many else contextlib.nullcontext():
+        rollout.refuse_experts(CONFIG_MAPPING[kind](**sizes))

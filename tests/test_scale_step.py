@@ -318,6 +318,16 @@ def test_a_push_hands_over_what_a_checkpoint_holds(world, tmp_path, kind):
         assert all(torch.equal(ours[name], saved[name]) for name in saved)
 
 
+def test_a_push_leaves_out_buffers(world, tmp_path):
+    """Phi-4-multimodal saves some with its weights; no update changes them, and no rank holds a part of one."""
+    make(tmp_path, "llama")
+    config = Config(**{**BASE, "base_cache": str(tmp_path)}, out=str(tmp_path / "run"))
+    scorer, _, _ = policy.load(config, str(tmp_path))
+    before = set(dict(policy.full_weights(scorer, torch.float32)))
+    scorer.model.register_buffer("position_ids", torch.arange(4))
+    assert set(dict(policy.full_weights(scorer, torch.float32))) == before
+
+
 def test_what_vllm_does_to_a_class_does_not_reach_the_trainer(world, tmp_path, monkeypatch):
     """vLLM's transformers backend replaces `__call__` of the class that the policy is an instance of."""
     make(tmp_path, "llama")
