@@ -340,7 +340,7 @@ def planned(config: Config) -> tuple[Config, int]:
 
 
 def dry_run(config: Config) -> None:
-    """Print the plan.  Raises UserError, after it, where something is missing or does not fit, or a run would refuse."""
+    """Print the plan.  Raises UserError, after it, where something is missing, does not fit, or would be refused."""
     config, gpus = planned(config)
     for stage in stages_of(config):
         stage.check()
