@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from prorl_lab import cost, devices, greeting, hub, laptop, memory, models, settings, tasks
+from prorl_lab import adapters, cost, devices, greeting, hub, laptop, lean, memory, models, probe, settings, tasks
 from prorl_lab.devices import Device
 from prorl_lab.errors import UserError
 from prorl_lab.shapes import FITS, Shape
@@ -80,6 +80,10 @@ def check_prompts(config: Any) -> list[str]:
     tokenizer, model_config = models.open_checked(config.model, str(folder), models.context_asked(config))
     models.set_template_defaults(tokenizer, config.chat_template_kwargs)
     tasks.join(config, task, tokenizer, model_config)
+    if config.bfloat16_reference:
+        lean.prove_rounding(config.model, model_config)
+    if config.lora_rank:
+        adapters.add(probe.copy_of(model_config), config.lora_rank, config.seed)
     return ["not checked: its weights"]
 
 
