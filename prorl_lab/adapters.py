@@ -20,7 +20,7 @@ from prorl_lab.errors import UserError, first_line
 from prorl_lab.later import Later
 from prorl_lab.seeds import derived
 
-peft = Later("peft")  # optional, see requirements-rewards.txt
+peft = Later("peft")  # optional, see requirements-options.txt
 NAME = "default"  # what peft calls an adapter that was given no name
 # With it B A keeps its size from rank to rank, and so does the best learning rate: about 10 times that of all weights,
 # with adapters beside every matrix (Schulman et al. 2025, "LoRA Without Regret").

@@ -21,7 +21,7 @@ from prorl_lab.errors import UserError
 from prorl_lab.later import Later
 
 probe = Later("prorl_lab.probe")
-optim = Later("bitsandbytes.optim")  # optional, see requirements-rewards.txt
+optim = Later("bitsandbytes.optim")  # optional, see requirements-options.txt
 
 
 # ---------------------------------------------------------------- the reference

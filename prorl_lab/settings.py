@@ -177,6 +177,8 @@ def check(config: Any) -> None:
     check_context(config)
     check_economies(config)
     check_packages(config)
+    for item in config.chat_template_kwargs:
+        named_value(item)
     if config.gpu:
         devices.of(config.gpu)  # or raises UserError
     if config.gpu != type(config).gpu and not config.dry_run:
@@ -278,12 +280,20 @@ def check_economies(config: Any) -> None:
         )
 
 
+def named_value(item: str) -> tuple[str, str]:
+    """A NAME=VALUE of --chat-template-kwargs.  Raises UserError for another form."""
+    name, given, text = item.partition("=")
+    if not given or not name.isidentifier():
+        raise UserError(f"--chat-template-kwargs {item}: give NAME=VALUE, as in enable_thinking=false")
+    return name, text
+
+
 def check_packages(config: Any) -> None:
     """Raise UserError where a setting needs a package that is not installed."""
     for name, package in {"lora_rank": "peft", "adam_8bit": "bitsandbytes"}.items():
         if getattr(config, name) and importlib.util.find_spec(package) is None:
             raise UserError(
-                f"{flag(name)} needs the package {package}: install the version in requirements-rewards.txt, or leave "
+                f"{flag(name)} needs the package {package}: install the version in requirements-options.txt, or leave "
                 "it out"
             )
 

@@ -17,7 +17,7 @@ from tests.test_lean import BRIEF
 from tests.test_mini import make_run  # noqa: F401  a fixture
 from tests.test_run import assert_same_run, start, wait_for_line
 
-pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-rewards.txt")
+pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-options.txt")
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCALE = adapters.ALPHA / 4
 

@@ -114,7 +114,7 @@ def test_a_reference_in_host_memory_visits_and_is_back_in_its_place():
 
 def test_adam_in_8_bits_keeps_bytes_and_what_was_asked():
     """How near its steps are to Adam's: `test_gpu.test_adam_in_8_bits`, which runs here as well."""
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -r requirements-rewards.txt")
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -r requirements-options.txt")
     layer = torch.nn.Linear(64, 128)  # of fewer numbers, such as its bias, the moments stay float32
     optimizer = lean.adam_of(layer, settings(adam_8bit=True))
     layer(torch.ones(1, 64)).sum().backward()
