@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from prorl_lab import cost, devices, greeting, hub, laptop, memory, models, settings, tasks
+from prorl_lab import adapters, cost, devices, greeting, hub, laptop, lean, memory, models, probe, settings, tasks
 from prorl_lab.devices import Device
 from prorl_lab.errors import UserError
 from prorl_lab.shapes import FITS, Shape
@@ -77,7 +77,12 @@ def check_prompts(config: Any) -> list[str]:
         return ["not checked: the model and its prompts, for the model is not here"]
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         return [f"not checked: prompts, for {folder} has no tokenizer"]
-    tasks.join(config, task, *opened(config, folder))
+    tokenizer, model_config = opened(config, folder)
+    tasks.join(config, task, tokenizer, model_config)
+    if config.bfloat16_reference:
+        lean.prove_rounding(config.model, model_config)
+    if config.lora_rank:
+        adapters.add(probe.copy_of(model_config), config.lora_rank, config.seed)
     return ["not checked: its weights"]
 
 

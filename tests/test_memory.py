@@ -153,7 +153,7 @@ def test_what_is_held_while_answers_are_written(dtype):
 
 
 def test_adapters_have_as_many_weights_as_peft_gives_them():
-    pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-rewards.txt")
+    pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-options.txt")
     with torch.device("meta"):
         model = model_of(SMALL)
         adapters.peft.inject_adapter_in_model(adapters.peft.LoraConfig(r=8, target_modules="all-linear"), model)
