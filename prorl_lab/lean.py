@@ -1,6 +1,6 @@
 """What a run on one device keeps beside its policy, the reference and Adam's moments, and how to keep them smaller.
 
-    --bfloat16-reference    half the bytes of the reference; the same log-probs, bit for bit (`in_bfloat16`)
+    --bfloat16-reference    nearly half of the reference saved; the same log-probs, bit for bit (`in_bfloat16`)
     --offload-reference     the reference waits in host memory and visits the GPU when it scores (`present`)
     --adam-8bit             Adam's two moments in a quarter of their bytes (bitsandbytes); rounds them
     --lora-rank 32          no reference at all, gradients and moments of thin matrices alone (`adapters`)

@@ -106,7 +106,7 @@ class Common:
     microbatch_tokens: int | None = None  # of one backward pass, padding included
     gradient_checkpointing: bool | None = None  # compute activations again in the backward pass instead of keeping them
     lora_rank: int = 0  # train adapters of this rank; a reset merges them into the base, which is the reference; 0: all
-    bfloat16_reference: bool = False  # half the bytes of the reference, and the same log-probs; with --dtype bfloat16
+    bfloat16_reference: bool = False  # a little over half the bytes, the same log-probs; with --dtype bfloat16
     offload_reference: bool = False  # keep the reference in host memory; it visits the GPU when it scores
     adam_8bit: bool = False  # keep Adam's two moments in 8 bits
     base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
