@@ -79,6 +79,10 @@ def svg(key: str, title: str, rows: list[dict[str, Any]]) -> str:
     figure, axis = pyplot.subplots(figsize=SIZE)
     report.draw_panel(axis, key, title, rows)
     axis.set_xlabel(report.step_label(rows))
+    if axis.get_legend():  # within so small a panel it would hide a curve
+        handles, names = axis.get_legend_handles_labels()
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.36), "ncols": 2}
+        axis.legend(handles, names, fontsize=8, frameon=False, **below)
     figure.tight_layout()
     file = io.BytesIO()
     figure.savefig(file, format="svg")
