@@ -12,6 +12,7 @@ import contextlib
 import functools
 import io
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from prorl_lab.split import split_of
 reasoning_gym = Later("reasoning_gym")
 SIZE = 500  # of a data set, the library's default: where it draws the kind of item i at construction, so many kinds
 REBUILT = {"acre": 5}  # makes all its items at construction; of 5, three, one and one are of its three kinds
-GLOBAL = {"codeio", "pool_matrix", "bf"}  # draw from the global generators, or print
+GLOBAL = {"codeio", "pool_matrix", "bf"}  # draw from the global generators, print, or write files (codeio's programs)
 NARROW = {"pool_matrix"}  # hands the seed to numpy's old generator, which takes 32 bits
 RENAMED = {"palindrome": "palindrome_generation"}  # the paper's name of a task, and the library's
 TRIES = 100  # draws for one training problem; half of all questions are for training
@@ -34,12 +35,19 @@ SEARCH = 400  # draws without a new question after which a task is taken to have
 
 @contextlib.contextmanager
 def _quiet_and_seeded(seed: int) -> Iterator[None]:
-    """What a task of `GLOBAL` draws from, and prints, is its own inside, and as it was before afterwards."""
+    """What a task of `GLOBAL` draws from, prints and writes is its own inside, and as it was before afterwards.
+
+    It works in an empty folder: a file that an earlier problem left would make another problem of the same number.
+    """
     ours, numpys = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             yield
     finally:
         random.setstate(ours)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,6 +108,22 @@ def test_a_generator_that_fails_costs_its_draw_and_not_the_run(good):
         puzzles.train(0)
     with pytest.raises(IndexError):
         puzzles.held_out("held-out", 0)
+
+
+def test_a_problem_that_writes_files_leaves_none_and_finds_none(tmp_path, monkeypatch):
+    """Some of codeio's programs write into the folder they run in: `file_50.txt`, `simulation_data.txt`."""
+
+    def item(dataset, place):
+        found = len(list(Path().iterdir()))
+        Path("file_50.txt").write_text("a line")
+        return {"question": f"{found} files were there"}
+
+    monkeypatch.chdir(tmp_path)
+    puzzles = Puzzles("codeio", 0)
+    monkeypatch.setattr(type(puzzles.dataset), "__getitem__", item)
+    assert [puzzles.draw("train", number, 0)["question"] for number in (1, 1)] == 2 * ["0 files were there"]
+    assert Path.cwd() == tmp_path
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbers_of_a_sequence_end_somewhere():
