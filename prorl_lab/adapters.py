@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prorl_lab.errors import UserError, first_line
 from prorl_lab.later import Later
 from prorl_lab.seeds import derived
 
-peft = Later("peft")  # optional, see requirements-rewards.txt
+peft = Later("peft")  # optional, see requirements-options.txt
 NAME = "default"  # what peft calls an adapter that was given no name
 # With it B A keeps its size from rank to rank, and so does the best learning rate: about 10 times that of all weights,
 # with adapters beside every matrix (Schulman et al. 2025, "LoRA Without Regret").
@@ -27,9 +28,17 @@ ALPHA = 32.0
 
 
 def add(model: Any, rank: int, seed: int) -> None:
-    """Freeze a model, in place, and put an adapter beside each matrix of its layers; its output layer gets none."""
-    with torch.random.fork_rng(devices=[]):  # peft draws, and then `renew` does
-        peft.inject_adapter_in_model(peft.LoraConfig(r=rank, lora_alpha=ALPHA, target_modules="all-linear"), model)
+    """Freeze a model, in place, and put an adapter beside each matrix of its layers; its output layer gets none.
+
+    Raises UserError for a model whose layers are of a kind that peft does not know.
+    """
+    config = peft.LoraConfig(r=rank, lora_alpha=ALPHA, target_modules="all-linear")
+    try:
+        with torch.random.fork_rng(devices=[]):  # peft draws, and then `renew` does
+            peft.inject_adapter_in_model(config, model)
+    except (ValueError, NotImplementedError) as error:
+        kind = model.config.model_type
+        raise UserError(f"peft has no adapters for {kind} ({first_line(error)}): leave out --lora-rank") from error
     renew(model, seed, merges=0)
 
 

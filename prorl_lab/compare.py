@@ -20,6 +20,7 @@ from prorl_lab import flags
 from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEAL
 from prorl_lab.errors import UserError
 from prorl_lab.files import read_json
+from prorl_lab.log import as_a_run_wrote, parse_rows
 from prorl_lab.report import markdown, pyplot
 
 # What two runs of one arm may differ in: none of it changes what is computed, but the seed.
@@ -66,7 +67,7 @@ def read_run(folder: Path) -> RunData:
         settings = about.pop("settings")
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]  # the last line of a run at work may be half-written
-        rows = [json.loads(line) for line in whole.splitlines()]
+        rows = parse_rows(whole, str(folder / "metrics.jsonl"))
         summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
@@ -223,8 +224,10 @@ def main(args: list[str] | None = None) -> int:
         if given.out.suffix.lower() != ".png":
             raise UserError(f"--out {given.out} is a PNG: give a name that ends in .png")
         arms = into_arms(map(read_run, given.runs))
-        draw(arms, given.out)
-        print(f"{settings_table(arms)}\n\n{last_values(arms)}\n")
+        with as_a_run_wrote(Path(" ".join(map(str, given.runs)))):
+            tables = f"{settings_table(arms)}\n\n{last_values(arms)}\n"
+            draw(arms, given.out)
+        print(tables)
         print(f"figure: {given.out}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,11 +6,12 @@ Nothing is written or started, and of the model its config is enough.
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from prorl_lab import cost, devices, greeting, hub, laptop, memory, models, settings, tasks
+from prorl_lab import adapters, cost, devices, greeting, hub, laptop, lean, memory, models, probe, settings, tasks
 from prorl_lab.devices import Device
 from prorl_lab.errors import UserError
 from prorl_lab.shapes import FITS, Shape
@@ -68,19 +69,34 @@ def machine_memory() -> float:
 def check_prompts(config: Any) -> list[str]:
     """Task, model and each row of a file, as a run checks them -> what could not be.  Raises UserError."""
     task = tasks.load_task(config, [])
+    folder = None if config.model == "laptop" else hub.model_folder(config.model)
     if config.model == "laptop":
-        tokenizer = laptop.build_tokenizer()
-        tasks.join(config, task, tokenizer, laptop.model_config(laptop.WarmUp(), len(tokenizer)))
+        tasks.join(config, task, *opened(config, folder))
         return []
-    folder = hub.model_folder(config.model)
     if folder is None:
         return ["not checked: the model and its prompts, for the model is not here"]
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         return [f"not checked: prompts, for {folder} has no tokenizer"]
+    tokenizer, model_config = opened(config, folder)
+    tasks.join(config, task, tokenizer, model_config)
+    if config.bfloat16_reference:
+        lean.prove_rounding(config.model, model_config)
+    if config.lora_rank:
+        adapters.add(probe.copy_of(model_config), config.lora_rank, config.seed)
+    return ["not checked: its weights"]
+
+
+def opened(config: Any, folder: Path | None) -> tuple[Any, Any]:
+    """-> (tokenizer, config) of a model, checked as a run checks them before it loads weights; None: the laptop model.
+
+    Raises UserError.
+    """
+    if folder is None:
+        tokenizer = laptop.build_tokenizer()
+        return tokenizer, laptop.model_config(laptop.WarmUp(), len(tokenizer))
     tokenizer, model_config = models.open_checked(config.model, str(folder), models.context_asked(config))
     models.set_template_defaults(tokenizer, config.chat_template_kwargs)
-    tasks.join(config, task, tokenizer, model_config)
-    return ["not checked: its weights"]
+    return tokenizer, model_config
 
 
 def memory_lines(moments: dict[str, dict[str, float]], there: float) -> list[str]:

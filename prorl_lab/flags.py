@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import io
 import os
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -73,15 +74,12 @@ def sentence(box: str) -> str:
 
     >>> sentence("╭─ Missing ──╮\\n│ Missing value for │\\n│ '--steps'. │\\n│ ──── │\\n│ see --help │")
     "Missing value for '--steps': see --help"
+    >>> sentence(" Missing \\n ------- \\n  Missing x. \\n  ------- \\n  more ")  # where there is ASCII alone
+    'Missing x: see --help'
     """
-    said = []
-    for line in box.splitlines():
-        text = line.strip("│ ").strip()
-        if text.startswith("───"):
-            break
-        if text and text[0] not in "╭╰":
-            said.append(text)
-    return " ".join(said).rstrip(".") + ": see --help"
+    parts = re.split(r"(?m)^[│ ]*[─-]{3,}.*$", box)
+    lines = parts[0].splitlines()[1:] if box.startswith("╭") else parts[min(1, len(parts) - 1)].splitlines()
+    return " ".join(filter(None, (line.strip("│ ") for line in lines))).rstrip(".") + ": see --help"
 
 
 def tidied(kind: type, args: list[str]) -> list[str]:

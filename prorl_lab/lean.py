@@ -1,6 +1,6 @@
 """What a run on one device keeps beside its policy, the reference and Adam's moments, and how to keep them smaller.
 
-    --bfloat16-reference    half the bytes of the reference; the same log-probs, bit for bit (`in_bfloat16`)
+    --bfloat16-reference    nearly half of the reference saved; the same log-probs, bit for bit (`in_bfloat16`)
     --offload-reference     the reference waits in host memory and visits the GPU when it scores (`present`)
     --adam-8bit             Adam's two moments in a quarter of their bytes (bitsandbytes); rounds them
     --lora-rank 32          no reference at all, gradients and moments of thin matrices alone (`adapters`)
@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from prorl_lab import adapters
+from prorl_lab.errors import UserError
 from prorl_lab.later import Later
 
-optim = Later("bitsandbytes.optim")  # optional, see requirements-rewards.txt
+probe = Later("prorl_lab.probe")
+optim = Later("bitsandbytes.optim")  # optional, see requirements-options.txt
 
 
 # ---------------------------------------------------------------- the reference
@@ -32,7 +34,27 @@ def reference_of(policy: Any, config: Any) -> Any:
     # A copy in host memory is made there: for a moment the GPU would hold weights twice that fit it once.
     reference = copied_to_host(policy) if config.offload_reference else copy.deepcopy(policy)
     reference = reference.eval().requires_grad_(False)
-    return in_bfloat16(reference) if config.bfloat16_reference else reference
+    if not config.bfloat16_reference:
+        return reference
+    prove_rounding(config.model, policy.config)
+    return in_bfloat16(reference)
+
+
+@torch.no_grad()
+def prove_rounding(asked: str, config: Any) -> None:
+    """Raise UserError where `in_bfloat16` would change log-probs, tried on a tiny copy of a model of this config.
+
+    It does where a model takes one of those matrices past autocast, as some that route to experts do.
+    """
+    model = probe.copy_of(config)
+    rounded, rows = in_bfloat16(copy.deepcopy(model)), probe.samples(model)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        same = torch.equal(probe.in_batch(rounded, rows), probe.in_batch(model, rows))
+    if not same:
+        raise UserError(
+            f"--bfloat16-reference would change the log-probs of {asked} ({config.model_type}), and KL would not be 0 "
+            "after a reset: leave it out, or give --offload-reference instead"
+        )
 
 
 def copied_to_host(model: Any) -> Any:

@@ -4,10 +4,11 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prorl_lab.errors import UserError
+from prorl_lab.errors import UserError, first_line
 from prorl_lab.files import cannot_write, replacing
 
 
@@ -82,6 +83,18 @@ def parse_rows(text: str, name: str) -> list[dict[str, Any]]:
             if number < len(lines):
                 raise UserError(f"line {number} of {name} is not JSON ({error}): mend or remove it") from error
     return rows
+
+
+@contextlib.contextmanager
+def as_a_run_wrote(folder: Path) -> Iterator[None]:
+    """For what reads the rows of a run folder: where they lack what every run writes, that is a UserError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{folder} holds rows that no run writes ({type(error).__name__}: {first_line(error)}): give a folder made "
+            "by --out, or mend its files"
+        ) from error
 
 
 def write_all(file: Any, data: bytes) -> None:

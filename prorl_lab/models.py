@@ -13,7 +13,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from prorl_lab import adapters, laptop, memory
+from prorl_lab import adapters, laptop, memory, settings
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.later import Later
 from prorl_lab.scoring.extract import FRAMES
@@ -409,9 +409,7 @@ def set_template_defaults(tokenizer: Any, items: list[str]) -> None:
     Raises UserError for what the template would ignore without a word.
     """
     for item in items:
-        name, given, text = item.partition("=")
-        if not given or not name.isidentifier():
-            raise UserError(f"--chat-template-kwargs {item}: give NAME=VALUE, as in enable_thinking=false")
+        name, text = settings.named_value(item)
         templates = tokenizer.chat_template  # one, or several by name
         named = templates if isinstance(templates, dict) else {"": templates or ""}
         # Jinja takes an argument that no template looks at without a word.

@@ -328,9 +328,14 @@ def plain_state(run: Any) -> dict[str, Any]:
 
 
 def restore_plain_state(run: Any, saved: dict[str, Any], state_class: type, sample_class: type) -> None:
-    """The inverse of `plain_state`."""
+    """The inverse of `plain_state`.  Raises UserError where the run has done more steps than it is to have."""
     restore_task(run.task, saved["task"])
     run.state = state_class(**saved["state"])
+    if run.config.steps < run.state.step:
+        raise UserError(
+            f"--steps {run.config.steps} is less than the {run.state.step} steps that the run has done: give at least "
+            "that, or leave it out"
+        )
     run.state.surplus = deque([sample_class(**sample) for sample in group] for group in run.state.surplus)
     seconds = getattr(run.config, "max_seconds", None) or math.inf
     if run.state.step < run.config.steps and run.state.seconds < seconds:
@@ -342,19 +347,20 @@ def restore_plain_state(run: Any, saved: dict[str, Any], state_class: type, samp
 def environment() -> dict[str, Any]:
     """Versions, machine and commit: what it takes to run this again."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "verifiers": scoring.VERSION,
         "versions": {"python": platform.python_version(), **versions},
-        "commit": git.stdout.strip() or None,
+        "commit": commit_of(Path(__file__).parents[1]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit of a checkout; None of any other folder, as one of installed packages within someone's checkout."""
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def check_verifiers(stored: Path) -> None:

@@ -106,7 +106,7 @@ class Common:
     microbatch_tokens: int | None = None  # of one backward pass, padding included
     gradient_checkpointing: bool | None = None  # compute activations again in the backward pass instead of keeping them
     lora_rank: int = 0  # train adapters of this rank; a reset merges them into the base, which is the reference; 0: all
-    bfloat16_reference: bool = False  # half the bytes of the reference, and the same log-probs; with --dtype bfloat16
+    bfloat16_reference: bool = False  # a little over half the bytes, the same log-probs; with --dtype bfloat16
     offload_reference: bool = False  # keep the reference in host memory; it visits the GPU when it scores
     adam_8bit: bool = False  # keep Adam's two moments in 8 bits
     base_cache: str = "runs/base-models"  # where warmed-up laptop models are kept
@@ -177,6 +177,8 @@ def check(config: Any) -> None:
     check_context(config)
     check_economies(config)
     check_packages(config)
+    for item in config.chat_template_kwargs:
+        named_value(item)
     if config.gpu:
         devices.of(config.gpu)  # or raises UserError
     if config.gpu != type(config).gpu and not config.dry_run:
@@ -278,12 +280,20 @@ def check_economies(config: Any) -> None:
         )
 
 
+def named_value(item: str) -> tuple[str, str]:
+    """A NAME=VALUE of --chat-template-kwargs.  Raises UserError for another form."""
+    name, given, text = item.partition("=")
+    if not given or not name.isidentifier():
+        raise UserError(f"--chat-template-kwargs {item}: give NAME=VALUE, as in enable_thinking=false")
+    return name, text
+
+
 def check_packages(config: Any) -> None:
     """Raise UserError where a setting needs a package that is not installed."""
     for name, package in {"lora_rank": "peft", "adam_8bit": "bitsandbytes"}.items():
         if getattr(config, name) and importlib.util.find_spec(package) is None:
             raise UserError(
-                f"{flag(name)} needs the package {package}: install the version in requirements-rewards.txt, or leave "
+                f"{flag(name)} needs the package {package}: install the version in requirements-options.txt, or leave "
                 "it out"
             )
 

@@ -14,7 +14,7 @@ from prorl_lab.errors import UserError, first_line
 from prorl_lab.files import replacing
 
 LISTED = {
-    "tensorboard": "requirements-rewards.txt",
+    "tensorboard": "requirements-options.txt",
     "wandb": "requirements-track.txt",
     "trackio": "requirements-track.txt",
 }

@@ -15,6 +15,7 @@ import jinja2
 
 from prorl_lab import report, samples
 from prorl_lab.errors import UserError
+from prorl_lab.log import as_a_run_wrote
 from prorl_scale import status
 
 MORE = {"truncated": "answers cut off, share", "grad_norm": "norm of the gradient, before clipping"}
@@ -100,7 +101,8 @@ def write(folder: Path, path: Path, every: float | None) -> int:
     """
     path = folder / "status.html" if path == Path() else path
     while True:
-        html, alive = page(folder, every or status.EVERY)
+        with as_a_run_wrote(folder):
+            html, alive = page(folder, every or status.EVERY)
         put(html, path)
         if not every or not alive:
             break
@@ -131,7 +133,8 @@ def serve(folder: Path, port: int) -> int:
             if self.path != "/":
                 return self.send_error(404)
             try:
-                html, _ = page(folder, status.EVERY)
+                with as_a_run_wrote(folder):
+                    html, _ = page(folder, status.EVERY)
             except UserError as error:
                 return self.send_error(500, "no run", str(error))
             self.send_response(200)

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from prorl_lab import cost, devices
+from prorl_lab.dry_run import opened
 from prorl_lab.errors import UserError
-from prorl_lab.hub import known_shape
+from prorl_lab.hub import known_shape, model_folder
 from prorl_lab.shapes import FITS, FULL, Shape
 from prorl_lab.wording import amount, term
-from prorl_scale import memory, recipes
+from prorl_scale import memory, recipes, start
 from prorl_scale.config import Config, longest_answer, recipe_of, resolve, stages_of
 from prorl_scale.missing import Missing, missing_data, missing_model
 
@@ -339,7 +340,7 @@ def planned(config: Config) -> tuple[Config, int]:
 
 
 def dry_run(config: Config) -> None:
-    """Print the plan.  Raises UserError, after printing all of it, where something is missing or does not fit."""
+    """Print the plan.  Raises UserError, after it, where something is missing, does not fit, or would be refused."""
     config, gpus = planned(config)
     for stage in stages_of(config):
         stage.check()
@@ -350,6 +351,13 @@ def dry_run(config: Config) -> None:
         raise UserError(f"{' and '.join(item.kind for item in missing)} missing: see above what makes it whole")
     if shape is not None and config.device == "cuda":
         check_memory(config, shape, gpus)
+    check_start(config)
+
+
+def check_start(config: Config) -> None:
+    """What a run refuses once it can read prompts, by the function that its start asks.  Raises UserError."""
+    folder = None if config.model == "laptop" else model_folder(config.model)
+    start.open_task(config, *opened(config, folder), recipe_of(config), stages_of(config))
 
 
 def check_memory(config: Config, shape: Shape, gpus: int) -> None:

@@ -102,15 +102,22 @@ def open_parts(config: Config, recipe: Recipe, stages: list[Config], folder: Fol
 def open_here(config: Config, source: str, recipe: Recipe, stages: list[Config]) -> Parts:
     """This rank's parts, the model from `source`.  Raises UserError for one that can't be opened, or won't do."""
     model, tokenizer = models.load_policy(dataclasses.replace(config, model=source, device="cpu"))
-    models.check_rotary(config.model, model.config, config.max_prompt_tokens + longest_answer(stages))
-    probe.prove(config.model, model.config, (policy.packing,), Path(config.base_cache))
-    if config.device == "cpu":
-        refuse_experts(model.config)
-    task = tasks.load_task(config, models.stop_ids(model.config, tokenizer), tokenizer)
-    longest = dataclasses.replace(config, max_new_tokens=longest_answer(stages))
-    tasks.tasks.join(longest, task, tokenizer, model.config)
-    check_stages(recipe, stages, task)
+    task = open_task(config, tokenizer, model.config, recipe, stages)
     return Parts(model, tokenizer, task, open_pool(config, task))
+
+
+def open_task(config: Config, tokenizer: Any, model_config: Any, recipe: Recipe, stages: list[Config]) -> Any:
+    """The task, for a model that will do.  Raises UserError; `--dry-run` asks it too, for it needs no weights."""
+    models.check_rotary(config.model, model_config, config.max_prompt_tokens + longest_answer(stages))
+    proofs = None if config.dry_run else Path(config.base_cache)  # a dry run writes nothing
+    probe.prove(config.model, model_config, (policy.packing,), proofs)
+    if config.device == "cpu":
+        refuse_experts(model_config)
+    task = tasks.load_task(config, models.stop_ids(model_config, tokenizer), tokenizer)
+    longest = dataclasses.replace(config, max_new_tokens=longest_answer(stages))
+    tasks.tasks.join(longest, task, tokenizer, model_config)
+    check_stages(recipe, stages, task)
+    return task
 
 
 def check_copy(stop_ids: list[int], base: str) -> None:

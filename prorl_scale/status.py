@@ -22,7 +22,7 @@ from prorl_lab.cli import stored_settings
 from prorl_lab.errors import UserError
 from prorl_lab.files import read_json
 from prorl_lab.ledger import PARTS
-from prorl_lab.log import parse_rows
+from prorl_lab.log import as_a_run_wrote, parse_rows
 
 RECENT = 20  # steps that throughput, shares and verdicts are taken over
 MEAN_OF = 5  # steps that "now" and "before" are the mean of: one step is noise
@@ -430,15 +430,18 @@ def main(args: list[str] | None = None) -> int:
     """Print and draw: 0, or one sentence and 1."""
     try:
         given = parse(args)
-        source, now = look(given.run)
-        print(describe(facts(source, now), given.run, now))
+        with as_a_run_wrote(given.run):
+            source, now = look(given.run)
+            text = describe(facts(source, now), given.run, now)
+        print(text)
         if given.html is not None or given.serve is not None:
             from prorl_scale import live  # only now: a page takes a template engine
 
             return live.show(given)
         if source.rows and not given.no_figure:
             path = given.figure or given.run / "status.png"
-            draw(source, path)
+            with as_a_run_wrote(given.run):
+                draw(source, path)
             print(f"{'figure':17}{path}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -66,8 +66,8 @@ class Table:
 
 
 def pins() -> dict[str, str]:
-    """What requirements.txt and the list that it reads ask for."""
-    text = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-mini.txt"))
+    """What the requirements files ask for, of torch, transformers and vLLM."""
+    text = "".join((ROOT / name).read_text() for name in ("requirements-scale.txt", "requirements-mini.txt"))
     return dict(re.findall(r"^([\w-]+)==(\S+)", text, re.M))
 
 

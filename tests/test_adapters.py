@@ -10,13 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import prorl_mini as mini
 from prorl_lab import adapters, lean, models
+from prorl_lab.errors import UserError
 from tests.exact import PAIRS, TEMPERATURE, close, samples_of, tiny_policy
 from tests.launch import rows
 from tests.test_lean import BRIEF
 from tests.test_mini import make_run  # noqa: F401  a fixture
 from tests.test_run import assert_same_run, start, wait_for_line
 
-pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-rewards.txt")
+pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-options.txt")
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCALE = adapters.ALPHA / 4
 
@@ -77,6 +78,13 @@ def test_gradient_and_kl_are_those_of_full_fine_tuning_by_the_chain_rule():
 def test_adapters_stand_beside_every_matrix_but_the_output_layer():
     names = {name.rpartition(".")[2] for name, _ in adapters.layers(adapted())}
     assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def test_a_model_without_a_layer_that_peft_knows_is_told():
+    policy = tiny_policy()
+    policy.model.layers = torch.nn.ModuleList()
+    with pytest.raises(UserError, match=r"peft has no adapters for qwen2 .*: leave out --lora-rank"):
+        adapters.add(policy, 4, seed=0)
 
 
 def test_a_reset_is_a_merge():

@@ -1,5 +1,6 @@
-"""Sixty mistakes on the command lines: each one sentence that says what to do, none a traceback, none goes on."""
+"""Over a hundred mistakes on the command lines: each is one sentence that says what to do, and none goes on."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 import prorl_mini
 import prorl_v2
-from prorl_lab import flags
+from prorl_lab import compare, flags, study
 from prorl_lab.errors import UserError
 from prorl_scale import recipes, status
 
@@ -63,6 +64,13 @@ MINI = {  # arguments of prorl_mini.py: what the sentence says
     "word": "word",
     "--no-seed": "no option --no-seed: did you mean --seed?",
     "--reset-steps 1 two": "two",
+    "--track neptune": "--track takes one of off, tensorboard, wandb, trackio, not 'neptune'",
+    "--tensorboard": "no option --tensorboard: did you mean --track?",
+    "--gpu 24": "--gpu says what --dry-run plans for",
+    "--dry-run --gpu pigeon": "give GB of memory, such as 24, or one of H100",
+    "--lora-rank two": "--lora-rank takes a whole number, not 'two'",
+    "--threads -1": "--threads must not be negative",
+    "--chat-template-kwargs x": "give NAME=VALUE",
 }
 
 
@@ -110,13 +118,104 @@ def test_v2_says_what_to_do(place, capsys, args):
     one_sentence(capsys, V2[args])
 
 
-STATUS = {"nowhere": "nowhere is not a folder", "broken": "not a run folder", "other": "has no metrics.jsonl"}
+STATUS = {
+    "": "arguments are required: run: see --help",
+    "nowhere": "nowhere is not a folder",
+    "broken": "not a run folder",
+    "other": "has no metrics.jsonl",
+    "torn": "line 2 of metrics.jsonl is not JSON",
+    "lists": "line 1 of metrics.jsonl is not JSON (no object)",
+    "strange": "strange holds rows that no run writes (KeyError: 'seconds'): give a folder made by --out",
+    "strange --html": "strange holds rows that no run writes",
+    "begun --html nowhere/page.html": "can't write nowhere/page.html (No such file or directory): give another --html",
+    "begun --figure a.png --html b.html": "not allowed with argument --figure",
+    "begun --every 3": "goes with --html",
+    "begun --html --every 0": "takes seconds above 0",
+    "begun --serve 70000": "can't listen on port 70000",
+    "begun --serve x": "invalid int value: 'x': see --help",
+}
+ROWS = {"torn": '{"step": 1}\n{"st\n{"step": 2}\n', "lists": "[1]\n[2]\n", "strange": '{"step": 1}\n', "begun": ""}
+
+
+@pytest.fixture
+def runs(place):
+    """Run folders whose rows can't be used; and one that has none yet."""
+    for name, rows in ROWS.items():
+        Path(name).mkdir()
+        Path(name, "config.json").write_text(json.dumps({"settings": {"steps": 3, "seed": len(name)}}))
+        Path(name, "metrics.jsonl").write_text(rows)
 
 
 @pytest.mark.parametrize("args", STATUS)
-def test_status_says_what_to_do(place, capsys, args):
-    assert status.main([args]) == 1
+def test_status_says_what_to_do(runs, capsys, args):
+    assert status.main(args.split()) == 1
     one_sentence(capsys, STATUS[args])
+
+
+COMPARE = {
+    "": "arguments are required: RUN: see --help",
+    "nowhere": "nowhere is not a run folder",
+    "begun begun": "is given twice",
+    "begun --out x.jpg": "give a name that ends in .png",
+    "begun --out nowhere/x.png": "choose another --out",
+    "torn": "line 2 of torn/metrics.jsonl is not JSON",
+    "lists": "line 1 of lists/metrics.jsonl is not JSON",
+    "strange": "strange holds rows that no run writes (KeyError: 'clip_low')",
+}
+
+
+@pytest.mark.parametrize("args", COMPARE)
+def test_compare_says_what_to_do(runs, capsys, args):
+    assert compare.main(args.split()) == 1
+    one_sentence(capsys, COMPARE[args])
+
+
+STUDY = {
+    "": "arguments are required: command: see --help",
+    "rum": "invalid choice: 'rum'",
+    "run nothing": "there is no study 'nothing': choose one of",
+    "run clip --seeds x": "invalid int value: 'x': see --help",
+    "run clip --seeds 0 0": "give each seed once",
+    "run clip --jobs 0": "--jobs must be at least 1",
+    "report clip --out nowhere": "0 seeds are whole",
+}
+
+
+@pytest.mark.parametrize("args", STUDY)
+def test_study_says_what_to_do(place, capsys, args):
+    assert study.main(args.split()) == 1
+    one_sentence(capsys, STUDY[args])
+
+
+COMMANDS = {  # of programs whose first word is a command
+    "prorl_scale.data": ("", "prepar"),
+    "prorl_scale.rewards": ("", "chek", "check --gold 3", "check --domain art --gold 3 --answer 4"),
+    "tutorials.build": ("", "pages"),
+}
+
+
+@pytest.mark.parametrize(("module", "args"), [(module, args) for module, some in COMMANDS.items() for args in some])
+def test_a_command_that_is_none(place, capsys, module, args):
+    program = importlib.import_module(module if module == "tutorials.build" else f"{module}.__main__")
+    try:
+        code = program.main(args.split())
+    except SystemExit as left:
+        code = left.code
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    assert code not in (0, None)
+    one_sentence(capsys, "--help" if "check " in args and "art" not in args else "")
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_is_no_mistake(capsys, module):
+    program = importlib.import_module(module if module == "tutorials.build" else f"{module}.__main__")
+    try:
+        code = program.main(["--help"])
+    except SystemExit as left:
+        code = left.code
+    assert code == 0
+    assert capsys.readouterr().out.startswith("usage: python -m ")
 
 
 def test_recipes_say_what_to_do(capsys):
@@ -157,6 +256,9 @@ EVALUATE = {
     "--models a=old --sets math --n zero": "--n takes a whole number",
     "--models a=old --sets math --n 0": "--n is 0",
     "--models a=old --sets math --samples 3": "no option --samples",
+    "--models a=old --sets math --data-dir nowhere": "--data-dir nowhere: there is no such folder",
+    "table": "see --help",
+    "tabel old": "see --help",
     "table nowhere": "is not an evaluation",
 }
 
@@ -174,6 +276,7 @@ PREPARE = {
     "--out x --source maths=file": "--source takes NAME=PATH",
     "--out x --files rows.jsonl": "no option --files",
     "--recipe tiny": "out",
+    "--out file": "--out file is a file: give a folder",
 }
 
 
@@ -187,8 +290,9 @@ def test_prepare_says_what_to_do(place, args):
     assert "\n" not in str(left.value)
 
 
-def test_there_are_sixty_of_them():
-    assert sum(map(len, (MINI, V2, STATUS, SCALE, EVALUATE, PREPARE))) + 2 >= 60
+def test_there_are_a_hundred_and_twenty_of_them():
+    tables = (MINI, V2, STATUS, COMPARE, STUDY, SCALE, EVALUATE, PREPARE, *COMMANDS.values())
+    assert sum(map(len, tables)) + 2 >= 120
 
 
 @pytest.mark.parametrize(

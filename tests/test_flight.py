@@ -1,6 +1,6 @@
 """What only a GPU runs, held to the source of what it calls: a pin that changes fails here, and not a run.
 
-The wheel of vLLM that requirements.txt names is downloaded (330 MB, no dependencies) and read, not installed; torch's
+The wheel of vLLM in requirements-scale.txt is downloaded (330 MB, no dependencies) and read, not installed; torch's
 Python files are the same in its CPU and CUDA builds.  What `rollout.py` asks of vLLM is read from our own source.
 """
 
@@ -18,7 +18,7 @@ from prorl_scale import rollout
 from tests.launch import ROOT
 
 pytestmark = pytest.mark.slow
-PIN = re.search(r"^vllm==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
+PIN = re.search(r"^vllm==(\S+)", (ROOT / "requirements-scale.txt").read_text(), re.M)[1]
 
 
 @pytest.fixture(scope="module")

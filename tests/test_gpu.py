@@ -186,7 +186,7 @@ def test_a_reference_kept_smaller_scores_the_same_bits(device, record_property, 
     config = mini.Config(device=device, dtype="bfloat16", seed=0, learning_rate=1e-2, **LEAN[name])
     policy = build_model()
     if config.lora_rank:
-        pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-rewards.txt")
+        pytest.importorskip("peft", reason="peft is not installed: pip install -r requirements-options.txt")
         adapters.add(policy, config.lora_rank, config.seed)
     policy = policy.to(device)
     reference, optimizer = lean.reference_of(policy, config), lean.adam_of(policy, config)
@@ -211,7 +211,7 @@ def test_a_reference_kept_smaller_scores_the_same_bits(device, record_property, 
 
 def test_adam_in_8_bits(device, record_property):
     """Twenty updates beside those of Adam in float32 on the CPU: the way they went, to a tenth."""
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -r requirements-rewards.txt")
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -r requirements-options.txt")
     ways = []
     for place, eight in (("cpu", False), (device, True)):
         torch.manual_seed(0)

@@ -8,6 +8,7 @@ import torch
 
 import prorl_mini as mini
 from prorl_lab import lean, models
+from prorl_lab.errors import UserError
 from tests.exact import PAIRS, TEMPERATURE, samples_of, tiny_policy
 from tests.launch import rows
 from tests.test_mini import make_run  # noqa: F401  a fixture
@@ -18,7 +19,7 @@ BFLOAT16 = SimpleNamespace(dtype="bfloat16", device="cpu")
 
 
 def settings(**changes):
-    plain = dict(lora_rank=0, offload_reference=False, bfloat16_reference=False, adam_8bit=False, seed=0)
+    plain = dict(model="tiny", lora_rank=0, offload_reference=False, bfloat16_reference=False, adam_8bit=False, seed=0)
     return SimpleNamespace(**{**plain, "learning_rate": 1e-3, "weight_decay": 0.01, **changes})
 
 
@@ -45,6 +46,21 @@ def test_a_reference_in_bfloat16_scores_the_same_bits(tied):
         assert not torch.equal(mini.answer_logprobs(reference, batch, TEMPERATURE)[0], theirs)
     assert not any(weight.requires_grad for weight in reference.parameters())
     assert {weight.dtype for weight in policy.parameters()} == {torch.float32}
+
+
+def test_a_model_that_takes_a_matrix_past_autocast_is_refused(monkeypatch):
+    """Its log-probs would not be those of the policy; a Qwen2 keeps to autocast."""
+    config = tiny_policy().config
+    lean.prove_rounding("tiny", config)
+    plain = torch.nn.functional.linear
+
+    def past_autocast(hidden, weight, bias=None):
+        with torch.autocast("cpu", enabled=False):
+            return plain(hidden.float(), weight.float(), None if bias is None else bias.float())
+
+    monkeypatch.setattr(torch.nn.functional, "linear", past_autocast)
+    with pytest.raises(UserError, match=r"would change the log-probs of tiny \(qwen2\)"):
+        lean.prove_rounding("tiny", config)
 
 
 def test_a_reset_reaches_a_reference_in_bfloat16(make_run):  # noqa: F811
@@ -98,7 +114,7 @@ def test_a_reference_in_host_memory_visits_and_is_back_in_its_place():
 
 def test_adam_in_8_bits_keeps_bytes_and_what_was_asked():
     """How near its steps are to Adam's: `test_gpu.test_adam_in_8_bits`, which runs here as well."""
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -r requirements-rewards.txt")
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -r requirements-options.txt")
     layer = torch.nn.Linear(64, 128)  # of fewer numbers, such as its bias, the moments stay float32
     optimizer = lean.adam_of(layer, settings(adam_8bit=True))
     layer(torch.ones(1, 64)).sum().backward()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from prorl_lab import hub, shapes
+from prorl_lab import hub, laptop, shapes
 from prorl_lab.errors import UserError
 from prorl_mini import Sample
 from prorl_scale import batch, memory, missing, plan, policy, recipes, train
@@ -258,6 +258,7 @@ def test_dry_run_says_all_that_is_missing(tmp_path, monkeypatch, capsys):
 
 def test_dry_run_of_what_is_there(model, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "check_start", lambda config: None)  # these files are empty
     there = ["--recipe", "prorl-1.5b", "--dry-run", "--model", str(model), "--task", str(data)]
     assert train.main([*there, "--gpus", "8"]) == 0
     shown = capsys.readouterr().out
@@ -275,8 +276,30 @@ def test_dry_run_of_what_is_there(model, data, tmp_path, monkeypatch, capsys):
     assert "per process" in capsys.readouterr().out
 
 
-def test_dry_run_checks_the_context_with_what_was_left_open(model, data, capsys):
+def test_dry_run_refuses_what_the_run_would_refuse(tmp_path, monkeypatch, capsys):
+    """Once the prompts can be read: of a task that does not fit the context, and of a row in a file."""
+    monkeypatch.chdir(tmp_path)
+    tokenizer = laptop.build_tokenizer()
+    laptop.build_model(laptop.WarmUp(), len(tokenizer)).save_pretrained("tiny")
+    tokenizer.save_pretrained("tiny")
+    questions = [f"{number} + 1?" for number in range(60)] + ["amber " * 100 + "?"]
+    Path("long.jsonl").write_text("".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in questions))
+    before = {path.name for path in tmp_path.iterdir()}
+    args = ["--dry-run", "--model", "tiny", "--device", "cpu", "--max-new-tokens", "28", "--max-prompt-tokens", "100"]
+    for task, says in {
+        "leg_counting": "a prompt of 264 tokens exceeds --max-prompt-tokens 100",
+        "long.jsonl": "long.jsonl, line 61",
+    }.items():
+        assert train.main([*args, "--task", task]) == 1
+        assert says in capsys.readouterr().err
+    assert train.main(["--dry-run", "--max-prompt-tokens", "5"]) == 1  # of the laptop model and its task
+    assert "exceeds --max-prompt-tokens 5" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_dry_run_checks_the_context_with_what_was_left_open(model, data, monkeypatch, capsys):
     """A model of 1,024 tokens and the default prompts of as many: vLLM would not start."""
+    monkeypatch.setattr(plan, "check_start", lambda config: None)  # these files are empty
     told = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**told, "max_position_embeddings": 1024}))
     there = ["--dry-run", "--model", str(model), "--task", str(data), "--max-new-tokens", "16"]

@@ -240,6 +240,15 @@ def test_resume_with_a_changed_setting(capsys, straight):
     assert "learning_rate" in fails(capsys, "--resume", straight, "--learning-rate", "1")
 
 
+def test_resume_with_fewer_steps_than_were_done(capsys, straight):
+    """It would do nothing, and leave a config that its own steps belie."""
+    before = (straight / "config.json").read_bytes()
+    assert "--steps 5 is less than the 6 steps that the run has done" in fails(
+        capsys, "--resume", straight, "--steps", "5"
+    )
+    assert (straight / "config.json").read_bytes() == before
+
+
 def test_resume_under_other_verifiers(capsys, straight, monkeypatch):
     """Rewards must not change amid a run: its answers would be compared by two measures."""
     monkeypatch.setattr(scoring, "VERSION", scoring.VERSION + 1)

@@ -1,6 +1,8 @@
 """What a run leaves for people to read: answers of its evaluations, and the card of the model that it made."""
 
 import json
+import re
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,8 @@ import yaml
 import prorl_mini as mini
 from prorl_lab import card, samples, tasks
 from prorl_lab.files import read_json
+from prorl_lab.run_folder import commit_of
+from tests.launch import ROOT
 from tests.test_mini import ToyTask, make_run  # noqa: F401  a fixture
 
 
@@ -119,6 +123,15 @@ def test_the_card_says_how_the_model_was_made(finished):
     assert all(f"{toy[stage]['pass@k'][k]:.3f} [" in row for stage in ("base", "middle", "final") for k in ("1", "2"))
     assert "Validation (pass@1" in body
     assert text.endswith("Licence of the base model: not stated.\n")
+
+
+def test_the_commit_is_that_of_our_own_checkout(tmp_path):
+    """Installed into an environment inside another project, git would name that project's."""
+    assert re.fullmatch(r"[\w.-]+", commit_of(ROOT))
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    assert commit_of(installed) is None
 
 
 def test_the_card_of_the_copy_says_that_it_is_one(finished):

@@ -84,6 +84,8 @@ def prepare(config: Prepare) -> dict[str, Any]:
     """Write the files and the manifest, also returned.  Raises UserError, or SandboxError where that can't start."""
     if config.workers is not None and config.workers < 1:
         raise UserError(f"--workers is {config.workers}: give at least 1")
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"--out {config.out} is a file: give a folder")
     if config.recipe not in RECIPES:
         raise UserError(f"unknown recipe {config.recipe!r}: choose from {', '.join(RECIPES)}")
     sizes = RECIPES[config.recipe]

@@ -184,6 +184,8 @@ def resolve(config: Config) -> None:
     check_numbers(config)
     if config.top_p > 1 or config.gpu_memory > 1:
         raise UserError("--top-p and --gpu-memory must be in (0, 1]: give less")
+    if config.data_dir is not None and not config.data_dir.is_dir():
+        raise UserError(f"--data-dir {config.data_dir}: there is no such folder; give one that is there")
     if 0 < config.temperature < COOLEST:
         raise UserError(
             f"--temperature {config.temperature} is below {COOLEST}, which vLLM raises to that: give 0, or more"
