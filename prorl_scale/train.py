@@ -507,7 +507,7 @@ def main(args: list[str] | None = None) -> int:
             silence = quiet.enter_context(open(os.devnull, "w"))
             quiet.enter_context(contextlib.redirect_stdout(silence))
             quiet.enter_context(contextlib.redirect_stderr(silence))
-        return cli.run(Config, train, args, parse, plan.dry_run)
+        return cli.run(Config, train, args, parse, lambda config: plan.dry_run(config))  # `plan` only then
 
 
 if __name__ == "__main__":
