@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.launch import QUICK, ROOT, start
+from tests.launch import ROOT, start
 
 pytestmark = pytest.mark.slow
 EVENTFUL = [  # much of everything that allocates or opens, and little arithmetic
@@ -53,7 +53,5 @@ def test_mini_does_not_grow(tmp_path):
 
 
 def test_two_processes_do_not_grow(tmp_path):
-    more = {"--steps": "300", "--save-every": "10", "--eval-every": "10", "--reset-every": "20"}
-    settings = [*QUICK, *(part for pair in more.items() for part in pair), "--max-bad-steps", "1000"]
     out = ("--out", tmp_path / "run", "--base-cache", tmp_path / "base")
-    assert_flat(*watched(start("as-it-is", *settings, *out)))
+    assert_flat(*watched(start("as-it-is", *EVENTFUL, "--rollout-batch", "256", *out)))

@@ -52,7 +52,9 @@ def test_unknown_flag(tmp_path):
 
 @pytest.mark.slow
 def test_prompt_longer_than_the_context(quick):
-    assert "do not fit the model's context of 128" in fails("stand-in", *quick, "--max-new-tokens", "126")
+    assert "are more than the model's context of 128: give --max-prompt-tokens 2" in fails(
+        "stand-in", *quick, "--max-new-tokens", "126"
+    )
 
 
 def test_vllm_missing_on_one_rank(quick):
