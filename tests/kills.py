@@ -223,7 +223,7 @@ class Harness:
             "summary": json.loads((out / "summary.json").read_text()),
             "samples": (out / "samples.jsonl").read_text(),
             "exports": {name: (out / name / "model.safetensors").read_bytes() for name in ("base", "last")},
-            "card": [line for line in (out / "last" / "README.md").read_text().splitlines() if "| commit |" not in line],
+            "card": [line for line in (out / "last/README.md").read_text().splitlines() if "| commit |" not in line],
         }
         return timeless(found)
 
