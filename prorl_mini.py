@@ -414,7 +414,7 @@ def add_logprobs(run: Run, groups: list[list[Sample]]) -> None:
     for sample, logp, entropy in score_samples(run.policy, new, run.config, with_entropy=True):
         sample.old_logp, sample.entropy = logp, entropy.sum().item()
     # Cut as `update` will cut: then a reference that was just reset scores the very same numbers as the policy does.
-    with lean.present(run.reference, run.policy.device):
+    with lean.present(run.reference if run.config.kl_coef > 0 else None, run.policy.device):
         for part in mini_batches(groups, run.config.updates_per_step) if run.config.kl_coef > 0 else []:
             for sample, logp, _ in score_samples(run.reference, part, run.config):
                 sample.ref_logp = logp

@@ -84,11 +84,11 @@ def in_bfloat16(model: Any) -> Any:
 
 @contextlib.contextmanager
 def present(reference: Any, device: torch.device) -> Iterator[None]:
-    """Within it the reference is where it is to compute.
+    """Within it the reference is where it is to compute; None: it is not to.
 
     One that waits in host memory visits as a whole, when no gradients are held, whose room it takes.
     """
-    if isinstance(reference, adapters.Base) or reference.device == device:
+    if reference is None or isinstance(reference, adapters.Base) or reference.device == device:
         yield
     else:
         with visiting(reference, lambda data: data.to(device)):

@@ -84,7 +84,7 @@ def one_line(text: str, most: int) -> str:
     """The text in one line: its beginning and, since an answer comes at the end, its end.
 
     >>> one_line("one\\ntwo  three", 20), one_line("0123456789" * 3, 11)
-    ('one two three', '0123 ... 789')
+    ('one two three', '012 ... 789')
     """
     words = " ".join(clean(text, len(text)).split())
     half = (most - 5 + 1) // 2

@@ -577,7 +577,7 @@ def test_averages_are_the_papers(tmp_path: Path) -> None:
     math = [of.name for of in SETS.values() if of.average == "math" and of.domain == "math"]
     for i, name in enumerate(math):
         written(tmp_path, name, {"m": [[1.0]] * i + [[0.0]] * (10 - i)})  # 0, 10, ... 50 percent
-    logic = [task for task in TASKS if SETS[task].average == "logic"]
+    logic = [task for task in TASKS if sets.category(task) == "logic"]
     for i, name in enumerate(logic):
         written(tmp_path, name, {"m": [[i / 10]] * 10})  # 0 to 0.6
     described(tmp_path, [*math, *logic], ["m"], 1)
@@ -635,6 +635,7 @@ def test_a_set_without_data_is_named_with_the_command(capsys, model: Path, tmp_p
         raise ConnectionError("no network")
 
     monkeypatch.setattr(sets.sources, "records", offline)
+    (tmp_path / "data").mkdir()
     says = fails(capsys, "--models", f"a={model}", "--sets", "laptop", "aime25", "--out", tmp_path / "out",
                  "--data-dir", tmp_path / "data")  # fmt: skip
     command_line = (
