@@ -38,6 +38,7 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
     """What a task of `GLOBAL` draws from, prints and writes is its own inside, and as it was before afterwards.
 
     It works in an empty folder: a file that an earlier problem left would make another problem of the same number.
+    That moves the whole process there, so what runs beside it in a thread must use absolute paths.
     """
     ours, numpys = random.getstate(), np.random.get_state()
     random.seed(seed)

@@ -36,7 +36,8 @@ class Folder(RunFolder):
         self.path, self.keep = Path(config.resume or config.out), config.keep_checkpoints
         if distributed.rank():
             self.name_logs(Path(os.devnull), Path(os.devnull))
-        self.checkpoints = self.path / "checkpoints"
+        # Absolute, since a save in the background must not mind where the process stands: `puzzles` moves it at times.
+        self.checkpoints = self.path.absolute() / "checkpoints"
         self.last_save = None
         self.saved = distributed.on_main(lambda: bool(self._finished()))
         self.in_background = config.async_save

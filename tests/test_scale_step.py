@@ -1,5 +1,6 @@
 """Single stages of prorl_scale in a world of one process: updates that are skipped, saved or refused."""
 
+import contextlib
 import dataclasses
 import sys
 import threading
@@ -284,6 +285,22 @@ def policy_and_optimizer(run):
     for i, p in enumerate(run.policy.parameters()):
         tensors |= {f"{i} {k}": getattr(v, "full_tensor", lambda v=v: v)() for k, v in run.optimizer.state[p].items()}
     return tensors
+
+
+def test_a_save_in_the_background_does_not_mind_where_the_process_stands(run, tmp_path, monkeypatch):
+    """codeio's problems are drawn in an empty folder, to which the whole process moves for that moment."""
+    monkeypatch.chdir(tmp_path)
+    run.folder = Folder(dataclasses.replace(run.config, out="elsewhere"))
+    (tmp_path / "empty").mkdir()
+    with run.folder:
+        held = threading.Event()
+        run.folder.thread.submit(held.wait)
+        run.folder.save(run)
+        with contextlib.chdir(tmp_path / "empty"):
+            held.set()
+            run.folder.finish_saving()
+    assert list((tmp_path / "elsewhere/checkpoints").glob("step-*/plain.pt"))
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_restore_without_a_checkpoint(run):
