@@ -65,9 +65,8 @@ def read_run(folder: Path) -> RunData:
     try:
         about = read_json(folder / "config.json")
         settings = about.pop("settings")
-        text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # the last line of a run at work may be half-written
-        rows = parse_rows(whole, str(folder / "metrics.jsonl"))
+        metrics = folder / "metrics.jsonl"
+        rows = parse_rows(metrics.read_text(encoding="utf-8"), str(metrics))
         summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
@@ -224,7 +223,7 @@ def main(args: list[str] | None = None) -> int:
         if given.out.suffix.lower() != ".png":
             raise UserError(f"--out {given.out} is a PNG: give a name that ends in .png")
         arms = into_arms(map(read_run, given.runs))
-        with as_a_run_wrote(Path(" ".join(map(str, given.runs)))):
+        with as_a_run_wrote(" ".join(map(str, given.runs))):
             tables = f"{settings_table(arms)}\n\n{last_values(arms)}\n"
             draw(arms, given.out)
         print(tables)

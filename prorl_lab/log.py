@@ -86,8 +86,8 @@ def parse_rows(text: str, name: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def as_a_run_wrote(folder: Path) -> Iterator[None]:
-    """For what reads the rows of a run folder: where they lack what every run writes, that is a UserError."""
+def as_a_run_wrote(folder: Path | str) -> Iterator[None]:
+    """For what reads the rows of a run folder, or several: where they lack what a run writes, that is a UserError."""
     try:
         yield
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:

@@ -112,12 +112,6 @@ V2 = {
 }
 
 
-@pytest.mark.parametrize("args", V2)
-def test_v2_says_what_to_do(place, capsys, args):
-    assert prorl_v2.main(args.split()) == 1
-    one_sentence(capsys, V2[args])
-
-
 STATUS = {
     "": "arguments are required: run: see --help",
     "nowhere": "nowhere is not a folder",
@@ -146,12 +140,6 @@ def runs(place):
         Path(name, "metrics.jsonl").write_text(rows)
 
 
-@pytest.mark.parametrize("args", STATUS)
-def test_status_says_what_to_do(runs, capsys, args):
-    assert status.main(args.split()) == 1
-    one_sentence(capsys, STATUS[args])
-
-
 COMPARE = {
     "": "arguments are required: RUN: see --help",
     "nowhere": "nowhere is not a run folder",
@@ -162,12 +150,6 @@ COMPARE = {
     "lists": "line 1 of lists/metrics.jsonl is not JSON",
     "strange": "strange holds rows that no run writes (KeyError: 'clip_low')",
 }
-
-
-@pytest.mark.parametrize("args", COMPARE)
-def test_compare_says_what_to_do(runs, capsys, args):
-    assert compare.main(args.split()) == 1
-    one_sentence(capsys, COMPARE[args])
 
 
 STUDY = {
@@ -181,10 +163,13 @@ STUDY = {
 }
 
 
-@pytest.mark.parametrize("args", STUDY)
-def test_study_says_what_to_do(place, capsys, args):
-    assert study.main(args.split()) == 1
-    one_sentence(capsys, STUDY[args])
+PROGRAMS = {prorl_v2: V2, status: STATUS, compare: COMPARE, study: STUDY}
+
+
+@pytest.mark.parametrize(("program", "args"), [(program, args) for program, some in PROGRAMS.items() for args in some])
+def test_a_program_says_what_to_do(runs, capsys, program, args):
+    assert program.main(args.split()) == 1
+    one_sentence(capsys, PROGRAMS[program][args])
 
 
 COMMANDS = {  # of programs whose first word is a command
