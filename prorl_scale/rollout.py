@@ -36,6 +36,23 @@ def import_vllm() -> Any:
     return vllm
 
 
+def open_model(vllm: Any, folder: str, advice: str, **settings: Any) -> Any:
+    """vLLM on the model in `folder`, once it has written a token: what its kernels can't compute shows only then.
+
+    That token is the likeliest, so no random number is drawn for it.  Raises UserError, with `advice`, for whatever
+    vLLM raises: a shortage of memory, a context that is too long, a model's parts, a size of its heads.
+    """
+    try:
+        # The model folder's own generation_config.json could cut the distribution's tail.
+        llm = vllm.LLM(folder, generation_config="vllm", **settings)
+        one = vllm.SamplingParams(temperature=0, max_tokens=1, detokenize=False)
+        llm.generate([{"prompt_token_ids": [0]}], one, use_tqdm=False)
+    except Exception as error:
+        what = " ".join(str(error).split())[:200] or type(error).__name__  # the first line may only count mistakes
+        raise UserError(f"vLLM does not start on {folder} ({what}): {advice}") from error
+    return llm
+
+
 class Engine:
     """One vLLM engine per rank.  Ranks generate on their own; only the weights of a push come from all of them."""
 
@@ -54,22 +71,10 @@ class Engine:
         self.dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
         # What differs on a GPU; none of it has been run yet.
         device = {"enable_sleep_mode": True, "gpu_memory_utilization": config.gpu_memory} if self.gpu else {}
-        try:
-            self.llm = self._start(vllm, folder, context, device)
-        except Exception as error:  # of any class: a shortage of memory, a context that is too long, a model's parts
-            what = " ".join(str(error).split())[:200] or type(error).__name__  # the first line may only count mistakes
-            raise UserError(
-                f"vLLM does not start ({what}): lower --max-new-tokens or --max-prompt-tokens, or change --gpu-memory, "
-                "if that is what it lacks; a model that it can't serve trains with prorl_mini.py"
-            ) from error
-        # A tied head comes under its own name too.  vLLM 0.32 needs that where it keeps a head (Llama, Qwen, Gemma 3),
-        # which would stay the old one, and refuses it where the embedding serves as head (Gemma 2, Cohere).
-        (self.has_head,) = self.llm.apply_model(lambda model: hasattr(model, "lm_head"))
-
-    def _start(self, vllm: Any, folder: str, context: int, device: dict[str, Any]) -> Any:
-        config = self.config
-        return vllm.LLM(
-            folder,
+        self.llm = open_model(
+            vllm, folder,
+            "lower --max-new-tokens or --max-prompt-tokens, or change --gpu-memory, if that is what it lacks; a model "
+            "that it can't serve trains with prorl_mini.py",
             dtype=str(self.dtype).removeprefix("torch."),
             distributed_executor_backend="external_launcher",
             tensor_parallel_size=1,
@@ -78,11 +83,13 @@ class Engine:
             max_num_seqs=config.rollout_batch,
             max_model_len=context,
             logprobs_mode="processed_logprobs",  # after the temperature, as the trainer computes them
-            generation_config="vllm",  # the model folder's own could cut the distribution's tail
             # As the trainer's head, see `models.accurate_product`; read by vLLM 0.32's layers/logits_processor.py.
             hf_overrides={"head_dtype": "float32"},
             **device,
-        )
+        )  # fmt: skip
+        # A tied head comes under its own name too.  vLLM 0.32 needs that where it keeps a head (Llama, Qwen, Gemma 3),
+        # which would stay the old one, and refuses it where the embedding serves as head (Gemma 2, Cohere).
+        (self.has_head,) = self.llm.apply_model(lambda model: hasattr(model, "lm_head"))
 
     def generate(
         self,

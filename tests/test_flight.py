@@ -65,7 +65,8 @@ def ours(called):
     assert found, called
     names = {keyword.arg for call in found for keyword in call.keywords if keyword.arg}
     spread = [k.value for call in found for k in call.keywords if k.arg is None]
-    assert {ast.unparse(value) for value in spread} <= {"device"}  # see `on_a_gpu`
+    # See `on_a_gpu`; the settings are what `open_model` is called with.
+    assert {ast.unparse(value) for value in spread} <= {"device", "settings"}
     return names
 
 
@@ -85,13 +86,13 @@ def test_the_constructor_takes_what_we_give(wheel):
     constructor = definition(wheel("entrypoints/llm.py"), "LLM", "__init__")
     known = parameters(constructor) | fields(definition(wheel("engine/arg_utils.py"), "EngineArgs"))
     assert constructor.args.kwarg is not None
-    assert (ours("vllm.LLM") | on_a_gpu()) - known == set()
+    assert (ours("vllm.LLM") | ours("open_model") | on_a_gpu()) - known == set()
     assert "async_scheduling" in known  # the fallback that prorl_scale/README.md names
 
 
 def test_sampling_parameters(wheel):
     known = fields(definition(wheel("sampling_params.py"), "SamplingParams"))
-    asked = ours("self.sampling") | ours("how")
+    asked = ours("self.sampling") | ours("how") | ours("vllm.SamplingParams")
     assert {"n", "temperature", "logprobs", "prompt_logprobs", "stop_token_ids", "seed"} <= asked
     assert asked - known == set()
 

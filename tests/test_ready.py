@@ -136,6 +136,8 @@ def test_the_engine_on_a_gpu_sleeps_and_wakes_in_two_stages(monkeypatch):
     monkeypatch.setattr(rollout, "import_vllm", lambda: fake)
     asked = config.Config(device="cuda", dtype="bfloat16", rollout_batch=8, gpu_memory=0.6, sleep_level=2)
     engine = rollout.Engine("model", asked, [1], 64)
+    assert [name for name, *_ in engine.llm.asked] == ["generate"]  # its first token
+    engine.llm.asked.clear()
     assert engine.llm.given["enable_sleep_mode"] is True
     assert engine.llm.given["gpu_memory_utilization"] == 0.6
     assert engine.llm.given["enforce_eager"] is False

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -10,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, LlamaConfig, LlamaForCausalLM
 
 from prorl_lab import laptop
 from prorl_lab.errors import UserError
 from prorl_scale import rollout
-from tests.launch import QUICK, fails, rows, run, saved, steps
+from prorl_scale.evaluate import sampler
+from tests.launch import NO_VLLM, QUICK, fails, rows, run, saved, steps
 from tests.test_run import assert_equal
 
 
@@ -207,21 +209,56 @@ def test_weights_that_vllm_does_not_know_are_one_sentence():
         engine.push([])
 
 
+def starts_engine(folder):
+    config = SimpleNamespace(device="cpu", dtype="float32", seed=0, rollout_batch=1)
+    rollout.Engine(folder, config, [], 8)
+
+
+def starts_sampler(folder):
+    settings = dict.fromkeys(("dtype", "seed", "max_seqs", "temperature", "top_p", "n", "max_tokens"))
+    sampler.Sampler(folder, SimpleNamespace(device="cpu", **settings), [], 8)
+
+
+@pytest.mark.parametrize(
+    ("start", "advice"), [(starts_engine, "with prorl_mini.py"), (starts_sampler, "another model")]
+)
+@pytest.mark.parametrize("place", ["constructor", "first token"])
 @pytest.mark.parametrize(
     "error", [OSError("no image processor"), ValueError("1 validation error\n  no image processor"), AssertionError()]
 )
-def test_a_vllm_that_does_not_start_is_one_sentence(monkeypatch, error):
-    """Models of other kinds than text end in whatever vLLM or transformers raises (Fuyu, GOT-OCR2)."""
+def test_a_vllm_that_does_not_start_is_one_sentence(monkeypatch, start, advice, place, error):
+    """Models of other kinds than text end in whatever vLLM or transformers raises (Fuyu, GOT-OCR2).
+
+    A size of heads that its CPU kernels lack is found at the first token, see below.
+    """
 
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(rollout, "import_vllm", lambda: SimpleNamespace(LLM=refuse, SamplingParams=None))
+    late = SimpleNamespace(LLM=lambda *args, **kwargs: SimpleNamespace(generate=refuse), SamplingParams=dict)
+    early = SimpleNamespace(LLM=refuse, SamplingParams=dict)
+    for module in (rollout, sampler):
+        monkeypatch.setattr(module, "import_vllm", lambda: late if place == "first token" else early)
     monkeypatch.setattr(rollout, "refuse_experts", lambda config: None)
     monkeypatch.setattr(rollout.AutoConfig, "from_pretrained", lambda folder: None)
-    config = SimpleNamespace(device="cpu", dtype="float32", seed=0, rollout_batch=1)
-    with pytest.raises(UserError, match=r"^vLLM does not start \([^\n]*(image|Assertion)[^\n]*prorl_mini.py$"):
-        rollout.Engine("folder", config, [], 8)
+    with pytest.raises(UserError, match=rf"^vLLM does not start on folder \([^\n]*(image|Assertion)[^\n]*{advice}$"):
+        start("folder")
+
+
+@NO_VLLM
+@pytest.mark.slow
+def test_heads_that_vllm_has_no_kernel_for_are_told_at_the_start(tmp_path):
+    """vLLM's CPU build finds out at the first token, which was the first answer: a traceback, after all the waiting."""
+    tokenizer = laptop.build_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "model")
+    sizes = {"num_hidden_layers": 1, "intermediate_size": 64, "vocab_size": len(tokenizer), "eos_token_id": 1}
+    model = LlamaForCausalLM(LlamaConfig(hidden_size=64, num_attention_heads=4, **sizes))  # heads of 16
+    model.save_pretrained(tmp_path / "model")
+    rows = [json.dumps({"question": f"{n} + {n} = ?", "answer": str(2 * n)}) for n in range(40)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(rows))
+    args = ["--model", tmp_path / "model", "--max-prompt-tokens", "64", "--max-new-tokens", "8"]
+    said = fails("as-it-is", *args, "--task", tmp_path / "sums.jsonl", "--out", tmp_path / "run")
+    assert re.search(r"vLLM does not start on \S+ \(.*head_dim=16.*\): .* trains with prorl_mini.py$", said)
 
 
 @pytest.mark.parametrize(

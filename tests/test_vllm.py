@@ -1,4 +1,4 @@
-"""The laptop's base model, with no positional encoding spelled as a rotary one, opens in vLLM and scores the same."""
+"""vLLM itself: the laptop's base model, whose rotary encoding does nothing, opens and scores the same."""
 
 import pytest
 import torch
@@ -23,6 +23,15 @@ def process_group():
         dist.destroy_process_group()
 
 
+@pytest.fixture
+def alone(monkeypatch):
+    """What torchrun sets, for one process."""
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+
+
 def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
     """Log-probs of vLLM's own samples at temperature 1.2 against a plain forward pass, float32."""
     vllm = pytest.importorskip("vllm", reason="vLLM is not installed: pip install --no-deps -r requirements-cpu.txt")
@@ -44,18 +53,10 @@ def test_vllm_samples_with_our_logprobs(tmp_path, monkeypatch):
     engine.llm_engine.engine_core.shutdown()
 
 
-def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp_path, monkeypatch):
+def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp_path, monkeypatch, alone):
     """`Engine.generate` steps the engine itself: the same samples as `LLM.generate`, but not all of them at the end."""
     pytest.importorskip("vllm", reason="vLLM is not installed: pip install --no-deps -r requirements-cpu.txt")
     folder = laptop.base_model_folder(laptop.WarmUp(steps=30), tmp_path)
-    for name, value in {
-        "RANK": 0,
-        "LOCAL_RANK": 0,
-        "WORLD_SIZE": 1,
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": 0,
-    }.items():
-        monkeypatch.setenv(name, str(value))
     config = Config(device="cpu", dtype="float32", max_new_tokens=12, rollout_batch=6)
     engine = Engine(str(folder), config, stop_ids=[1], context=64)
     prompts = [laptop.build_tokenizer()(text)["input_ids"] for text in ("ascending tiger apple =", "descending kite =")]
@@ -78,3 +79,21 @@ def test_groups_are_handed_over_as_they_finish_and_are_those_of_a_plain_call(tmp
                 [e[t].logprob for t, e in zip(ids, answer.logprobs, strict=True)], abs=0
             )
     engine.close()
+
+
+def test_the_first_token_draws_nothing(tmp_path, monkeypatch, alone):
+    """An engine starts in the middle of a resumed run; who draws from torch's generator would go on elsewhere."""
+    vllm = pytest.importorskip("vllm", reason="vLLM is not installed: pip install --no-deps -r requirements-cpu.txt")
+    folder, write, states = laptop.base_model_folder(laptop.WarmUp(steps=0), tmp_path), vllm.LLM.generate, []
+
+    def watched(llm, *args, **kwargs):
+        states.append(torch.get_rng_state())
+        done = write(llm, *args, **kwargs)
+        states.append(torch.get_rng_state())
+        return done
+
+    monkeypatch.setattr(vllm.LLM, "generate", watched)
+    config = Config(device="cpu", dtype="float32", rollout_batch=2)
+    Engine(str(folder), config, stop_ids=[1], context=64).close()
+    assert len(states) == 2
+    assert torch.equal(*states)

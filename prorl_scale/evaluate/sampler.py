@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from prorl_lab.errors import UserError, first_line
-from prorl_scale.rollout import import_vllm
+from prorl_lab.errors import UserError
+from prorl_scale.rollout import import_vllm, open_model
 
 
 class Sampler:
@@ -26,22 +26,17 @@ class Sampler:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         vllm = import_vllm()
         gpu = settings.device == "cuda"
-        try:
-            self.llm = vllm.LLM(
-                folder,
-                dtype=settings.dtype,
-                seed=settings.seed,
-                max_model_len=context,
-                max_num_seqs=settings.max_seqs,
-                enforce_eager=not gpu,
-                use_tqdm_on_load=False,
-                generation_config="vllm",  # the model folder's own could set other sampling parameters
-                **({"gpu_memory_utilization": settings.gpu_memory} if gpu else {}),
-            )
-        except ValueError as error:
-            raise UserError(
-                f"vLLM does not take {folder} ({first_line(error)}): lower --max-tokens or --max-seqs, or give another"
-            ) from error
+        self.llm = open_model(
+            vllm, folder,
+            "lower --max-tokens or --max-seqs, if memory or context is what it lacks, or give another model",
+            dtype=settings.dtype,
+            seed=settings.seed,
+            max_model_len=context,
+            max_num_seqs=settings.max_seqs,
+            enforce_eager=not gpu,
+            use_tqdm_on_load=False,
+            **({"gpu_memory_utilization": settings.gpu_memory} if gpu else {}),
+        )  # fmt: skip
         self.how = functools.partial(
             vllm.SamplingParams, temperature=settings.temperature, top_p=settings.top_p, n=settings.n,
             stop_token_ids=stop_ids, detokenize=False,
