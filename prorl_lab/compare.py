@@ -21,7 +21,7 @@ from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEA
 from prorl_lab.errors import UserError
 from prorl_lab.files import read_json
 from prorl_lab.log import as_a_run_wrote, parse_rows
-from prorl_lab.report import markdown, pyplot
+from prorl_lab.report import from_zero, markdown, pyplot
 
 # What two runs of one arm may differ in: none of it changes what is computed, but the seed.
 NOT_OF_THE_ARM = frozenset(("seed", "out", "resume", "base_cache", "break_lock", "track", "tensorboard", "save_every"))
@@ -131,7 +131,7 @@ def draw(arms: dict[str, list[RunData]], path: Path) -> None:
             axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=LINE)
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set_ylim(bottom=0)
+        from_zero(axis)
     for axis in axes[1]:
         axis.set_xlabel("step")
     handles, labels = axes[0, 2].get_legend_handles_labels()

@@ -1,6 +1,7 @@
 """What people look at: the line per step, the table, the two figures, and the bands around pass@k."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,14 @@ def draw_panel(axis: Any, key: str, title: str, rows: list[dict]) -> None:
     _shade_stages(axis, stages_entered(rows), max((row["step"] for row in rows if "step" in row), default=0))
     axis.set_title(title, fontsize=10, pad=12)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_ylim(bottom=0)
+    from_zero(axis)
+
+
+def from_zero(axis: Any) -> None:
+    """Show whole steps, and values from 0 to a little above the highest: a level line would lie on the panel's edge."""
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    top = axis.dataLim.ymax
+    axis.set_ylim(0, 1.08 * top if 0 < top < math.inf else None)
 
 
 def stages_entered(rows: list[dict]) -> list[tuple[int, int, str]]:
@@ -236,8 +244,8 @@ def _draw_validation(axis: Any, evaluations: list[dict]) -> None:
     if ks:
         k = max(ks, key=int)
         curves[f"pass@{k}"] = ([row.get("pass@k", {}).get(k) for row in evaluations], GREEN)
-    for (name, (y, colour)), marker in zip(curves.items(), "os", strict=False):
-        axis.plot(x, np.array(y, dtype=float), marker + "-", color=colour, markersize=3, label=f"validation, {name}")
+    for (name, (y, colour)), marker, size in zip(curves.items(), "os", (5, 3), strict=False):  # equal ones are seen
+        axis.plot(x, np.array(y, dtype=float), marker + "-", color=colour, markersize=size, label=f"validation, {name}")
     # A plain white ground, or the dotted lines of the resets run through the words.
     axis.legend(frameon=True, framealpha=1, edgecolor="none", fontsize=8)
 
@@ -263,26 +271,22 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def draw_boundary(tiers: dict[str, dict[str, dict]], measured: dict[str, int], path: Path) -> None:
-    """pass@1 and pass@max by tier for base, middle and final, with bands.  measured: the step of each."""
+    """pass@1 and pass@max by tier for base, middle and final, with intervals.  measured: the step of each."""
     names = list(tiers)
+    places = np.arange(len(names))
     k = max(tiers[names[0]]["base"]["pass@k"], key=int)
     figure, axes = pyplot().subplots(1, 2, figsize=(11, 4), sharey=True)
     for axis, key in zip(axes, ("1", k), strict=True):
-        for stage in STAGES:
-            if stage not in tiers[names[0]]:
-                continue
+        for number, stage in enumerate(stage for stage in STAGES if stage in tiers[names[0]]):
             rows = [tiers[name][stage] for name in names]
-            line = {"color": COLOURS[stage], "marker": MARKERS[stage], "markersize": 4}
-            line["label"] = at_step(stage, measured)
-            axis.plot(names, [r["pass@k"][key] for r in rows], **line)
-            axis.fill_between(
-                names,
-                [r["low"][key] for r in rows],
-                [r["high"][key] for r in rows],
-                color=COLOURS[stage],
-                alpha=0.2,
-                linewidth=0,
-            )
+            low, middle, high = (np.array([r[what][key] for r in rows]) for what in ("low", "pass@k", "high"))
+            # Bars, for one tier has no area, and beside each other, or equal ones would hide all but the last.
+            axis.errorbar(
+                places + 0.12 * (number - 1), middle, np.stack([middle - low, high - middle]), color=COLOURS[stage],
+                marker=MARKERS[stage], markersize=4, capsize=2, elinewidth=0.8, label=at_step(stage, measured),
+            )  # fmt: skip
+        axis.set_xticks(places, names)
+        axis.set_xlim(-0.5, len(names) - 0.5)
         axis.set_title(f"pass@{key} by tier, 95 % intervals over prompts", fontsize=10)
         axis.set_ylim(-0.02, 1.02)
         axis.tick_params(axis="x", rotation=60, labelsize=8)

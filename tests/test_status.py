@@ -226,6 +226,40 @@ def test_a_single_step_is_drawn_as_a_point(tmp_path, monkeypatch):
     plt.close(figure)
 
 
+def test_a_level_line_is_not_the_edge_of_its_panel(tmp_path, monkeypatch):
+    """And steps are counted in whole numbers."""
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    report.draw_curve([row(1, entropy=5.3), row(2, entropy=5.3), row(3, entropy=5.3)], tmp_path / "curve.png")
+    figure = plt.gcf()
+    monkeypatch.undo()
+    try:
+        assert figure.axes[1].lines[0].get_ydata().tolist() == [5.3] * 3
+        assert figure.axes[1].get_ylim()[1] > 5.5
+        assert all(tick == round(tick) for tick in figure.axes[1].get_xticks())
+    finally:
+        plt.close(figure)
+
+
+def test_a_boundary_of_one_tier_has_its_intervals_and_equal_stages_beside_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    same = {"pass@k": {"1": 0.0, "16": 0.06}, "low": {"1": 0.0, "16": 0.01}, "high": {"1": 0.02, "16": 0.22}}
+    tiers = {"easy": dict.fromkeys(report.STAGES, same)}
+    report.draw_boundary(tiers, {"base": 0, "middle": 6, "final": 12}, tmp_path / "boundary.png")
+    figure = plt.gcf()
+    monkeypatch.undo()
+    try:
+        for axis, k in zip(figure.axes, ("1", "16"), strict=True):
+            bars = [bar.lines for bar in axis.containers]
+            assert len({tuple(points.get_xdata()) for points, _, _ in bars}) == 3  # nothing hides another
+            for _, _, (interval,) in bars:
+                ((_, low), (_, high)) = interval.get_segments()[0]
+                assert (low, high) == pytest.approx((same["low"][k], same["high"][k]))
+        legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert legend == ["base, step 0", "middle, step 6", "final, step 12"]
+    finally:
+        plt.close(figure)
+
+
 def test_steps_with_nothing_to_train_on(folder):
     """They have null for what was not measured; the means are of the others."""
     empty = {"kl": None, "entropy": None, "solved": None, "tokens": 0, "skipped_updates": 2}

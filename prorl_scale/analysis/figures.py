@@ -298,7 +298,7 @@ def dynamics(steps: list[dict], lines: dict[str, tuple[list, list]], resets: lis
         known = [row for row in steps if row.get(key) is not None]
         axis.plot([row["step"] for row in known], [row[key] for row in known], lw=1, color=COLOURS["final"])
         axis.set_title(title)
-        axis.set_ylim(bottom=0)
+        report.from_zero(axis)
     for axis in axes.flat:
         for step in resets:
             axis.axvline(step, color="black", ls=":", lw=0.8)
