@@ -1,18 +1,22 @@
 """What a run on one device holds, by arithmetic, against what is counted while `prorl_mini` trains and writes."""
 
 import dataclasses
+import math
 import weakref
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import prorl_mini as mini
-from prorl_lab import adapters, hub, lean, memory, models, settings
+from prorl_lab import adapters, cli, dry_run, hub, lean, memory, models, settings
 from prorl_lab.shapes import Shape
+from tests.test_dry_run import NAMES
+from tests.test_dry_run import rows as what_fits
 from tests.test_plan import model_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,12 +74,12 @@ def run_of(config, shape=SMALL):
     )
 
 
-def step(run):
+def step(run, prompt, answer, rows):
     """An update in two micro-batches: in the second all gradients are held."""
-    blank = torch.zeros(ANSWER)
+    blank = torch.zeros(answer)
     samples = [
-        mini.Sample([1 + i] * PROMPT, [2] * ANSWER, advantage=1.0, old_logp=blank, ref_logp=blank)
-        for i in range(2 * ROWS)
+        mini.Sample([1 + i] * prompt, [2] * answer, advantage=1.0, old_logp=blank, ref_logp=blank)
+        for i in range(2 * rows)
     ]
     run.policy.train(run.config.gradient_checkpointing)
     mini.update(run, samples)
@@ -87,12 +91,12 @@ def held_by(run):
     return [*run.policy.parameters(), *run.policy.buffers(), *moments]
 
 
-def peak_of_an_update(run):
+def peak_of_an_update(run, prompt=PROMPT, answer=ANSWER, rows=ROWS):
     """The second, since the first makes Adam's moments."""
     with models.autocast(run.config):
-        step(run)
+        step(run, prompt, answer, rows)
         with Alive(*held_by(run)) as alive:
-            step(run)
+            step(run, prompt, answer, rows)
     return alive.most
 
 
@@ -121,6 +125,42 @@ def test_the_peak_of_an_update_that_holds_less(monkeypatch, name):
     assert expected(config) == pytest.approx(peak_of_an_update(run_of(config)), rel=0.06)
 
 
+class Whole(TorchDispatchMode):
+    """For tensors without contents: a mask of answers chooses all of them, and every number that is read is 0."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            return 0.0
+        if function is torch.ops.aten.index.Tensor and args[1][0].dtype == torch.bool:
+            values, (mask,) = args
+            return values.flatten(0, mask.dim() - 1).clone()
+        return function(*args, **(kwargs or {}))
+
+
+KEPT = ["--gpu", "80", "--gradient-checkpointing", "False", "--microbatch-tokens", "4096"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [*what_fits(), ([*KEPT, "--model", NAMES[0]],)], ids=lambda row: " ".join(row[0]))
+def test_the_peak_of_an_update_of_real_shapes(row, monkeypatch):
+    """README's lines, counted on tensors without contents, in micro-batches full of samples as long as can be."""
+    args, *figures = row
+    monkeypatch.setattr(settings, "context_of", lambda model: 131_072)
+    config, _ = dry_run.planned(cli.parse(mini.Config, [*args, "--task", "leg_counting", "--dry-run"]))
+    config = dataclasses.replace(config, device="cpu", max_prompt_tokens=memory.PROMPT)
+    shape = hub.SHAPES[config.model]
+    rows = math.ceil(config.microbatch_tokens / memory.context(config))
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda self, *_, **__: self
+    )  # peft's, of an adapter to where its layer is
+    with FakeTensorMode(allow_non_fake_inputs=True), Whole():
+        run = run_of(config, shape)
+        counted = peak_of_an_update(run, memory.PROMPT, config.microbatch_tokens // rows - memory.PROMPT, rows)
+    print(f"counted {counted / 1e9:.2f} GB, by arithmetic {expected(config, shape) / 1e9:.2f}")
+    assert expected(config, shape) == pytest.approx(counted, rel=0.06)
+    assert [f"{counted / 1e9:.1f}"] * bool(figures) == figures[1:2]
+
+
 def test_torch_s_own_tracker_counts_the_same(monkeypatch):
     """`Alive` against `MemTracker`, which can't count a model with frozen weights."""
     monkeypatch.setattr(mini, "LOGITS_AT_ONCE", 2**19)
@@ -135,7 +175,7 @@ def test_torch_s_own_tracker_counts_the_same(monkeypatch):
 
     monkeypatch.setattr(mini, "hidden_states", one_more_pass)
     with models.autocast(run.config), tracker:
-        step(run)
+        step(run, PROMPT, ANSWER, ROWS)
     (snapshot,) = tracker.get_tracker_snapshot("peak").values()
     assert alive == pytest.approx(snapshot["Total"], rel=0.02)
 
