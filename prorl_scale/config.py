@@ -20,7 +20,7 @@ class Config(prorl_v2.Config):
 
     POSITIVE: ClassVar[frozenset[str]] = prorl_v2.Config.POSITIVE | {
         *("gpus", "mismatch_high", "canary_tolerance", "keep_checkpoints", "timeout_minutes", "gpu_memory"),
-        *("verifier_workers", "expect_kept", "expect_length", "eval_top_p"),
+        *("verifier_workers", "gpu_price", "expect_kept", "expect_length", "eval_top_p"),
     }
     RESUMABLE: ClassVar[frozenset[str]] = prorl_v2.Config.RESUMABLE | {
         *("verifier_workers", "gpu_memory", "timeout_minutes", "keep_checkpoints", "async_save"),
@@ -31,6 +31,7 @@ class Config(prorl_v2.Config):
 
     gpus: int | None = None  # for --dry-run: processes to plan for,
     gpu: str = "H100"  # their kind, by a name from prorl_lab/devices.py or GB of memory,
+    gpu_price: float | None = None  # of an hour of one, in whatever you pay,
     expect_kept: float = 0.45  # share of groups with contrast,
     expect_length: float = 0.5  # mean tokens of an answer, as a share of max_new_tokens (ProRL, Fig. 2: 0.4 to 0.7)
     recipe: str | None = None  # a name from prorl_scale/recipes.py; its stages then change settings on the way

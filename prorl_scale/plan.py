@@ -243,6 +243,7 @@ def memory_lines(shape: Shape, config: Config, gpus: int, gpu_bytes: float) -> l
     total = sum(stay.values()) + sum(update.values())
     if config.device == "cpu":
         return [*lines, term("together", total), "  not counted: vLLM, which shares the machine's memory"]
+    most = most_bytes(config, shape, gpus, gpu_bytes)
     share = config.gpu_memory * gpu_bytes
     room = memory.cache_tokens(shape, share)
     return [
@@ -251,6 +252,8 @@ def memory_lines(shape: Shape, config: Config, gpus: int, gpu_bytes: float) -> l
         "  while answers are written",
         term(f"vLLM's share, --gpu-memory {config.gpu_memory:g}", share),
         term("together with what stays", share + sum(stay.values()), gpu_bytes),
+        f"  {'fits' if most <= FITS * gpu_bytes else 'does not fit'}: at most {most / 1e9:.1f} GB in any stage, where "
+        f"{FITS:.0%} of {gpu_bytes / 1e9:g} GB may be planned with",
         f"    it holds keys and values of {amount(room)} tokens: {room // context} prompts with answers of full length",
         "  not counted: CUDA's context, NCCL, fragmentation, vLLM's rest while it sleeps",
     ]
@@ -266,15 +269,24 @@ def time_lines(plans: list[StagePlan], config: Config, site: cost.Site) -> list[
         row = [*(seconds[phase] for phase in cost.PHASES), sum(seconds.values())]
         lines += [f"  {plan.name:{STAGE}}" + "".join(f"{value:>11.3g}" for value in row)]
     low, high = gpu_hours(config, stages, site)
-    spent = f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+    spent = span(low, high)
+    price = config.gpu_price and f", {span(config.gpu_price * low, config.gpu_price * high)} in money"
     kind = "GPU" if config.device == "cuda" else "processor"
     paper = f"; the paper names {PAPER_GPU_HOURS:,} (see prorl_scale/README.md)" if config.recipe in PAPERS else ""
     return [
         *lines,
         f"  assuming {guess.keep:.0%} of groups with contrast (--expect-kept), answers of {guess.mean_answer:.0%} of "
         f"the limit on average (--expect-length), prompts of {guess.prompt} tokens",
-        f"  the whole run: {spent} {kind}-hours, {low / site.ranks:,.1f} hours at least{paper}",
+        f"  the whole run: {spent} {kind}-hours, {low / site.ranks:,.1f} hours at least{price or ''}{paper}",
     ]
+
+
+def span(low: float, high: float) -> str:
+    """
+    >>> span(1200, 1200), span(1200, 1300)
+    ('1,200', '1,200 to 1,300')
+    """
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
 def what_if_lines(config: Config, site: cost.Site) -> list[str]:
@@ -301,14 +313,25 @@ def what_if_lines(config: Config, site: cost.Site) -> list[str]:
     return [*lines, f"  s a step: of the first stage; fits: in {FITS:.0%} of {site.device.memory / 1e9:g} GB"]
 
 
+def place(config: Config, gpus: int) -> str:
+    """What a run is planned for, and whether this machine is such a one."""
+    if config.device == "cpu":
+        return f"{gpus} processes on this machine's processors"
+    here = torch.cuda.device_count()
+    seen = "of which this machine has none" if not here else f"and this machine has {here} GPU{'s' * (here > 1)}"
+    return f"{gpus} processes, each on {devices.of(config.gpu).name} (--gpus, --gpu), {seen}"
+
+
 def report(config: Config, gpus: int, shape: Shape | None, shape_source: str, missing: list[Missing]) -> str:
     """All that `dry_run` prints."""
     plans = stage_plans(config)
     low, high = run_tokens(plans, config.steps)
     total = amount(low) if low == high else f"{amount(low)} to {amount(high)} (stages end at resets)"
-    lines = [f"{config.recipe or 'no recipe'}, planned for {gpus} processes on {config.device}; nothing is started", ""]
+    lines = [f"{config.recipe or 'no recipe'}, planned for {place(config, gpus)}; nothing is started", ""]
     for item in missing:
         lines += [f"{item.kind} missing: {item.what}"] + [f"    {item.remedy}"] * (item.remedy is not None)
+        if item.kind == "model" and shape:
+            lines += [f"    {2 * shape.weights / 1e9:.2g} GB to fetch, if it lies there in bfloat16"]
     lines += [] if missing else ["model and data are there"]
     lines += ["", f"stages, {config.steps} steps in all"] + stage_lines(plans, config, gpus)
     lines += [f"  expected tokens trained on in the whole run: {total}", ""]
@@ -360,11 +383,16 @@ def check_start(config: Config) -> None:
     start.open_task(config, *opened(config, folder), recipe_of(config), stages_of(config))
 
 
+def most_bytes(config: Config, shape: Shape, gpus: int, there: float) -> float:
+    """What a GPU of `there` bytes holds at its fullest, in any stage."""
+    context = config.max_prompt_tokens + longest_answer(stages_of(config))
+    return max(memory.peak(shape, stage, gpus, context, there) for stage in stages_of(config))
+
+
 def check_memory(config: Config, shape: Shape, gpus: int) -> None:
     """Raise UserError where a GPU would have to hold more than may be planned with, at any stage."""
     there = devices.of(config.gpu).memory
-    context = config.max_prompt_tokens + longest_answer(stages_of(config))
-    most = max(memory.peak(shape, stage, gpus, context, there) for stage in stages_of(config))
+    most = most_bytes(config, shape, gpus, there)
     if most > FITS * there:
         raise UserError(
             f"a GPU would take {most / 1e9:.1f} GB, more than {FITS:.0%} of {there / 1e9:.3g}: see above what else "

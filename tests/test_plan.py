@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -249,7 +250,15 @@ def test_dry_run_says_all_that_is_missing(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "hf download deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B" in shown.out
     assert "python -m prorl_scale.data prepare --recipe prorl-1.5b --out data/prorl-1.5b" in shown.out
-    for part in ("32 processes", "run 8", "2251 to 2411", "256 x 32 = 8,192", "52.6 billion", "1.78 billion weights"):
+    assert "nothing is started" in shown.out.splitlines()[0]
+    # For somebody who decides on money: where it would run, what is fetched, whether it fits, and what it takes.
+    for part in (
+        "planned for 32 processes, each on H100 (--gpus, --gpu), of which this machine has none",
+        "3.6 GB to fetch, if it lies there in bfloat16",
+        "  fits: at most 40.9 GB in any stage, where 90% of 80 GB may be planned with",
+    ):
+        assert part in shown.out
+    for part in ("run 8", "2251 to 2411", "256 x 32 = 8,192", "52.6 billion", "1.78 billion weights"):
         assert part in shown.out
     assert "a table in prorl_lab/hub.py" in shown.out
     assert shown.err == "error: model and data missing: see above what makes it whole\n"
@@ -263,17 +272,34 @@ def test_dry_run_of_what_is_there(model, data, tmp_path, monkeypatch, capsys):
     assert train.main([*there, "--gpus", "8"]) == 0
     shown = capsys.readouterr().out
     assert "model and data are there" in shown
-    assert "8 processes" in shown
+    assert "8 processes, each on H100" in shown
     assert f"{SMALL.weights / 1e9:.2f} billion weights over 8" in shown
     assert train.main([*there, "--microbatch-tokens", "100000000"]) == 1
     shown = capsys.readouterr()
     assert "more than 80 GB" in shown.out
+    assert "  does not fit: at most " in shown.out
     assert "more than 90% of 80: see above what else could be set" in shown.err
     assert train.main([*there, "--gpu", "24", "--gpu-memory", "0.95"]) == 1
     assert "a GPU would take 22.8 GB, more than 90% of 24" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     assert train.main(["--recipe", "laptop", "--dry-run"]) == 0
     assert "per process" in capsys.readouterr().out
+
+
+def test_price_of_a_run(monkeypatch, tmp_path, capsys):
+    """GPU-hours times what one costs; said nowhere where no price is given."""
+    monkeypatch.chdir(tmp_path)
+    args = ["--recipe", "prorl-1.5b", "--dry-run"]
+    train.main([*args, "--gpu-price", "2.5"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  the whole run:"))
+    hours, money = (
+        float(figure.replace(",", "")) for figure in re.search(r"(\S+) GPU-hours.* (\S+) in money", line).groups()
+    )
+    assert money == pytest.approx(2.5 * hours, rel=1e-3)
+    train.main(args)
+    assert "in money" not in capsys.readouterr().out
+    assert train.main([*args, "--gpu-price", "-1"]) == 1
+    assert "--gpu-price" in capsys.readouterr().err
 
 
 def test_dry_run_refuses_what_the_run_would_refuse(tmp_path, monkeypatch, capsys):
