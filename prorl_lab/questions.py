@@ -17,7 +17,7 @@ from typing import Any
 from prorl_lab import rows
 from prorl_lab.errors import UserError, first_line
 from prorl_lab.later import Later
-from prorl_lab.split import asked, split_of
+from prorl_lab.split import asked, plain, split_of
 
 judge = Later("prorl_lab.judge")  # its patterns take a tenth of a second to compile
 SPLITS = ("train", "validation", "held-out")
@@ -28,19 +28,20 @@ Row = dict[str, Any]  # question, answer, split, whether the file said that spli
 
 
 class BadRows:
-    """Rows that can't be used.  The first ends the start, its line named; with `skip` they are left out and counted."""
+    """Rows that can't be used.  The first ends the start, its line named; with `skip` they are left out and counted.
 
-    def __init__(self, path: Path, skip: bool = False):
+    skip: None where no option of the program's would leave them out.
+    """
+
+    def __init__(self, path: Path, skip: bool | None = False):
         self.path, self.skip = path, skip
         self.found: Counter = Counter()  # by what is wrong
 
     def add(self, line: int, what: str, kind: str) -> None:
         """what: continues "FILE, line N ...".  Raises UserError unless bad rows are to be skipped."""
         if not self.skip:
-            raise UserError(
-                f"{self.path}, line {line} {what}: mend or remove it, or leave out all rows that can't be used with "
-                "--skip-bad-rows"
-            )
+            option = "" if self.skip is None else ", or leave out all rows that can't be used with --skip-bad-rows"
+            raise UserError(f"{self.path}, line {line} {what}: mend or remove it{option}")
         self.found[kind] += 1
 
     def say(self) -> None:
@@ -52,18 +53,26 @@ class BadRows:
 
 
 def read(path: Path, bad: BadRows | None = None) -> list[Row]:
-    """The rows of a file, each question once and as text.  Raises UserError that names the first line that is none."""
-    bad = bad or BadRows(path)
+    """The rows of a file, each question once and as text.  Raises UserError that names the first line that is none.
+
+    Two questions that differ in layout alone (`split.plain`) count for one where their answers agree as well.
+    """
+    bad = bad or BadRows(path, skip=None)
     found: dict[str, Row] = {}
+    known: set[tuple[str, str]] = set()
     again = 0
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as lines:
             for row in _rows(lines, bad):
-                first = found.setdefault(asked(row["question"]), row)
-                if first is not row and first["answer"] != row["answer"]:
-                    what = f"asks what line {first['line']} asks, with another answer"
+                key, in_all = asked(row["question"]), (plain(row["question"]), row["answer"])
+                if key in found and found[key]["answer"] != row["answer"]:
+                    what = f"asks what line {found[key]['line']} asks, with another answer"
                     bad.add(row["line"], what, "with another answer to an earlier question")
-                again += first is not row and first["answer"] == row["answer"]
+                elif in_all in known:
+                    again += 1
+                else:
+                    found[key] = row
+                    known.add(in_all)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path} ({first_line(error)}): give a text file of JSON lines") from error
     if again:

@@ -237,6 +237,15 @@ UNFIT = (
 )
 
 
+def test_questions_that_differ_in_layout_alone_are_one_where_their_answers_agree(tmp_path, capsys):
+    """Else the one may be trained on and the other held out."""
+    more = ('{"question": "$7 + 1$ ?", "answer": "8"}', '{"question": "$8 + 1$ ?", "answer": "17"}')
+    path = rows_file(tmp_path / "rows.jsonl", 40, *more)
+    found = questions.read(path)
+    assert [row["line"] for row in found] == [*range(1, 41), 42]  # another answer: perhaps another question
+    assert f"{path}: 1 rows ask what an earlier one asks, and are left out" in capsys.readouterr().out
+
+
 def test_rows_that_no_program_can_judge_are_those_of_prepare(tmp_path, capsys):
     """Refused with their reasons and numbers; left out, or taken all the same, where the user says so."""
     path = rows_file(tmp_path / "rows.jsonl", 40, *UNFIT)
@@ -312,13 +321,23 @@ def test_a_run_knows_its_file_by_content(tmp_path, monkeypatch):
         inputs.check(stored, SimpleNamespace(task=task))
 
 
-def test_evaluation_asks_what_a_file_holds_out(tmp_path):
+def test_evaluation_asks_what_a_file_holds_out(tmp_path, capsys):
     sets = pytest.importorskip("prorl_scale.evaluate.sets", reason="pip install -r requirements-rewards.txt")
     path = rows_file(tmp_path / "rows.jsonl", 60)
     (of,) = sets.named([str(path)])
     held = questions.by_split(questions.read(path))["held-out"]
     made, _ = sets.prompts(of, None, None, None)
     assert [(p.reference["answer"], p.domain) for p in made] == [(row["answer"], "math") for row in held]
+    # What no program can judge is left out, and counted; a run's own file has been asked already, by its --keep.
+    unfit = [json.dumps({**json.loads(line), "split": "held-out"}) for line in UNFIT]
+    for name, count in (("unfit.jsonl", 1), (questions.FILE, 4)):
+        path = rows_file(tmp_path / name, 0, *unfit, '{"question": "7 + 1?", "answer": "8", "split": "held-out"}')
+        made, _ = sets.prompts(sets.named([str(path)])[0], None, None, None)
+        assert len(made) == count
+    assert "unfit.jsonl: 3 rows left out (2 'refers to a figure', 1 'asks for a proof')" in capsys.readouterr().out
+    path.write_text("{")  # and evaluate has no --skip-bad-rows
+    with pytest.raises(UserError, match=r"line 1 is not JSON .*: mend or remove it$"):
+        sets.prompts(sets.named([str(path)])[0], None, None, None)
     (tmp_path / "my_task.py").write_text(example())
     (of,) = sets.named([f"{tmp_path}/my_task.py"])
     made, _ = sets.prompts(of, None, None, 5)

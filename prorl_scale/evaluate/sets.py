@@ -403,7 +403,12 @@ def own_set(path: str) -> EvalSet | None:
 
 
 def _own_rows(file: Path, limit: int | None) -> Iterator[Made]:
-    held_out = questions.by_split(questions.read(file))["held-out"][:limit]
+    found = questions.read(file)
+    if file.name != questions.FILE:  # a run has chosen the rows of its own
+        bad = questions.BadRows(file, skip=True)
+        found = questions.fit(found, bad)
+        bad.say()
+    held_out = questions.by_split(found)["held-out"][:limit]
     if not held_out:
         raise UserError(f"{file} has no held-out row: give a file with more rows, or rows with a split of their own")
     for number, row in enumerate(held_out):
