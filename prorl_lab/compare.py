@@ -19,7 +19,7 @@ import numpy as np
 from prorl_lab import flags
 from prorl_lab.colours import BLUE, BROWN, GREEN, LINE, ORANGE, PURPLE, RED, TEAL
 from prorl_lab.errors import UserError
-from prorl_lab.files import read_json
+from prorl_lab.files import read_json, whole
 from prorl_lab.log import as_a_run_wrote, parse_rows
 from prorl_lab.report import from_zero, markdown, pyplot
 
@@ -137,12 +137,10 @@ def draw(arms: dict[str, list[RunData]], path: Path) -> None:
     handles, labels = axes[0, 2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=min(len(labels), 4) or 1, frameon=False)
     figure.tight_layout(rect=(0, 0.03 + 0.03 * -(-len(labels) // 4), 1, 1))
-    unfinished = path.with_name(path.name + ".tmp")  # someone may be looking at the one before
     try:
-        figure.savefig(unfinished, dpi=80, format="png")
-        unfinished.replace(path)
+        with whole(path) as file:  # someone may be looking at the one before
+            figure.savefig(file, dpi=80, format="png")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise UserError(f"can't write {path} ({error.strerror}): choose another --out") from error
     finally:
         plt.close(figure)

@@ -20,24 +20,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; at the end it is on the disk and has the name `path`, or all is as before.
-
-    Raises UserError where that fails, as on a full disk.
-    """
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write; at the end it is on the disk and has the name `path`, or all is as before.  Raises OSError."""
     unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        try:
-            with unfinished.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-            sync(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        sync(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """`whole` for a file of a run.  Raises UserError where that fails, as on a full disk."""
+    try:
+        with whole(path) as file:
+            yield file
     except OSError as error:
         raise cannot_write(path, error) from error
     except RuntimeError as error:  # torch's writer, which an error of the disk reaches as a wrong position

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prorl_lab.colours import BLUE, DARK, GREEN, GREY, ORANGE, RED
+from prorl_lab.files import whole
 from prorl_lab.intervals import mean_interval
 
 STAGES = ("base", "middle", "final")
@@ -263,11 +264,12 @@ def _shade_stages(axis: Any, entered: list[tuple[int, int, str]], end: int) -> N
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Replaced as a whole: someone may be looking at the one before."""
-    unfinished = path.with_name(path.name + ".tmp")
-    figure.savefig(unfinished, dpi=120, format="png")
-    pyplot().close(figure)
-    unfinished.replace(path)
+    """Replaced as a whole: someone may be looking at the one before.  Raises OSError."""
+    try:
+        with whole(path) as file:
+            figure.savefig(file, dpi=120, format="png")
+    finally:
+        pyplot().close(figure)
 
 
 def draw_boundary(tiers: dict[str, dict[str, dict]], measured: dict[str, int], path: Path) -> None:

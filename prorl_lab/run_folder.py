@@ -289,12 +289,9 @@ class RunFolder:
         if tiers:
             made["boundary.png"] = functools.partial(report.draw_boundary, tiers, measured)
         for name, draw in made.items():
-            unfinished = self.path / f"unfinished-{name}"
             try:
-                draw(unfinished)
-                unfinished.replace(self.path / name)
+                draw(self.path / name)
             except OSError as error:
-                unfinished.unlink(missing_ok=True)
                 raise cannot_write(self.path / name, error) from error
         self.say(report.table(tiers, measured))
         self.say("\n".join(f"figure: {self.path / name}" for name in made))

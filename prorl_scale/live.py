@@ -15,6 +15,7 @@ import jinja2
 
 from prorl_lab import report, samples
 from prorl_lab.errors import UserError
+from prorl_lab.files import whole
 from prorl_lab.log import as_a_run_wrote
 from prorl_scale import status
 
@@ -121,10 +122,9 @@ def write(folder: Path, path: Path, every: float | None) -> int:
 
 def put(html: str, path: Path) -> None:
     """Replaced as a whole: a browser may be reading the one before."""
-    unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        unfinished.write_bytes(html.encode(errors="replace"))
-        unfinished.replace(path)
+        with whole(path) as file:
+            file.write(html.encode(errors="replace"))
     except OSError as error:
         raise UserError(f"can't write {path} ({error.strerror}): give another --html FILE") from error
 

@@ -42,7 +42,7 @@ from transformers import modeling_utils
 
 import prorl_mini as mini
 import prorl_v2
-from prorl_lab import laptop, later, lock, log, models, report, run_folder, tasks
+from prorl_lab import files, laptop, later, lock, log, models, report, run_folder, tasks
 from prorl_scale import checkpoint, distributed, start, train
 from tests.launch import MACHINE
 from tests.scale_run import StandIn
@@ -125,7 +125,8 @@ def stand_ins() -> None:
     """A toy task and model, the stand-in for vLLM, and no figures, which take most of such a run's time."""
 
     def draw(*args: Any) -> None:
-        Path(args[-1]).write_bytes(b"a figure")
+        with files.whole(Path(args[-1])) as file:
+            file.write(b"a figure")
 
     torch.set_num_threads(1)
     later.import_now()

@@ -3,6 +3,7 @@
 import html
 import html.parser
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from prorl_lab.errors import UserError
 from prorl_scale import live, status
 from tests.test_status import NOW, ROWS, STAGES, folder, hold, row  # noqa: F401  `folder` is a fixture
 
@@ -107,6 +109,20 @@ def test_a_run_without_a_step(folder, capsys):  # noqa: F811
     assert not of_tag(page, "img")
     assert f"page             {made / 'status.html'}" in capsys.readouterr().out
     assert not (made / "status.png").exists()
+
+
+def test_a_page_that_can_t_be_written_whole_leaves_the_one_before(run, tmp_path, monkeypatch):
+    page = tmp_path / "page.html"
+    live.put("before", page)
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"page.html \(No space left on device\): give another --html FILE"):
+        live.put("after", page)
+    assert page.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("page")] == ["page.html"]
 
 
 def test_the_file_is_written_until_the_run_ends(run, tmp_path, monkeypatch):
