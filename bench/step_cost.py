@@ -136,7 +136,8 @@ def mini(args: Args) -> dict:
 def compared(config, model_config, program: cost.Program, rows: list[dict], ranks: int = 1) -> dict:
     generated, kept = (sum(row[key] for row in rows) for key in ("groups_generated", "groups_kept"))
     length = sum(row["length"] * row["groups_generated"] for row in rows) / generated / config.max_new_tokens
-    guess = cost.Guess(keep=kept / generated, mean_answer=length, spread=0.5, prompt=12, verdict=2e-6)
+    canary = cost.guess_of(config).canary
+    guess = cost.Guess(keep=kept / generated, mean_answer=length, spread=0.5, prompt=12, verdict=2e-6, canary=canary)
     site = site_of(model_config, program, ranks)
     predicted = cost.step_seconds(config, site, guess)
     phases = [phase for phase in cost.PHASES if f"seconds_{phase}" in rows[0]]
@@ -192,7 +193,7 @@ def published() -> list[tuple[str, str, float, float]]:
         ("4B trainer alone, 8 GPUs, 16k", "tokens/s a GPU", 3_250, trained(QWEN3_4B, 8, 16_384)),
         ("4B supervised, 8 GPUs, 16k", "tokens/s a GPU", 6_200, trained(QWEN3_4B, 8, 16_384)),
         ("4B trainer alone, 8 GPUs, 64k", "tokens/s a GPU", 3_600, trained(QWEN3_4B, 8, 65_536)),
-        *((f"push of {name}", "s", seconds, cost.push_seconds(cost.Site(shape, devices.named("H100"))))
+        *((f"reload of {name}", "s", seconds, cost.reload_seconds(cost.Site(shape, devices.named("H100"))))
           for name, shape, seconds in (("0.6B", QWEN3_06B, 0.35), ("4B", QWEN3_4B, 2.07))),
     ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from prorl_lab import devices
 from prorl_lab.devices import Device
-from prorl_lab.laptop import CONTEXT
+from prorl_lab.laptop import CONTEXT, EVAL_LENGTHS
 from prorl_lab.mfu import forward_flops
 from prorl_lab.shapes import FULL, Shape, layer_activations
 
@@ -40,6 +40,7 @@ class Guess:
     prompt: int = 300  # tokens
     verdict: float = 0.05  # processor seconds to verify an answer (results/2026-11-23-verifiers; programs take longer)
     verifiers: int = 8  # workers of a rank
+    canary: int = 10  # prompts that both engines score after a push: two of each tier, see `start.canary_rows`
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,16 @@ class Program:
     piece_launches: int = 0  # operations of a layer for each prompt and answer; a kernel for ragged rows needs none
     beside: bool = True  # are answers verified while others are written?
     old_always: bool = False  # are the old log-probs computed even where there is one update a step
-    push: float = 0.0  # seconds of a weight push,
-    push_byte: float = 0.0  # and for each byte of the weights
+    reload: float = 0.0  # seconds to hand the sampler its weights,
+    reload_byte: float = 0.0  # for each byte of them,
+    reload_moves: float = 0.0  # or times that they are read or written,
+    reload_launches: int = 0  # and operations of the host for each tensor
     tensor_step: float = 0.0  # seconds of the host for each weight tensor in an optimizer step
 
 
 # Host: of vLLM's Python 1.6 ms a step at 128 answers without log-probs, 2.3 with, 9.7 at 512, measured without a model.
-# Push: fitted to four reloads in place of 0.5B to 7B (vLLM PR 48382: 0.32, 0.35, 2.07, 3.3 s).
-VLLM = Program(writer_step=5e-4, writer_row=1.8e-5, push=0.12, push_byte=2.15e-10)
+# Reload: fitted to four in place of 0.5B to 7B (vLLM PR 48382: 0.32, 0.35, 2.07, 3.3 s).
+VLLM = Program(writer_step=5e-4, writer_row=1.8e-5, reload=0.12, reload_byte=2.15e-10)
 # prorl_mini: each step reads the cache and copies it twice, to append to it and to drop the rows that are finished.
 MINI = Program(
     writer_step=1e-3,
@@ -104,9 +107,12 @@ MINI = Program(
 CPU = Rates(matmul=1.0, memory=1.0, decode=1.0, link=1.0, node_link=2e9, far_link=1e8, collective=5e-4)
 # vLLM's CPU build, synchronous; the first three are means of two fits to calls of 16 to 512 answers by
 # bench/step_cost.py, of 6.9 and 4.6 ms a step: a processor second is worth less where neighbours share its caches.
+# A reload takes what 100 operations do for each tensor, fitted to models of 4, 8 and 16 layers (0.45 to 0.6 ms each),
+# and copies the weights twice: into a layer of their own, and from there into the one in use (model_loader/reload).
 VLLM_CPU = Program(
-    writer_step=5.7e-3, writer_row=9.4e-5, writer_answer=2.5e-5, piece_launches=8, push=0.08, tensor_step=2e-4
-)
+    writer_step=5.7e-3, writer_row=9.4e-5, writer_answer=2.5e-5, piece_launches=8, reload_moves=4, reload_launches=100,
+    tensor_step=2e-4,
+)  # fmt: skip
 # There, attention of one query costs some 2 microseconds for each head and layer, and that of an answer as a whole what
 # 8 operations of a layer do: torch's kernel goes from row to row.  Both are fitted to the laptop model.
 MINI_CPU = dataclasses.replace(MINI, writer_row=3.5e-5, piece_launches=8)
@@ -199,7 +205,8 @@ def guess_of(config: Any) -> Guess:
     """What is guessed for these settings; prompts are taken for half of their limit long, at most 300 tokens."""
     limit = config.max_prompt_tokens or (CONTEXT if config.model == "laptop" else 2 * Guess.prompt)
     verdict = 2e-6 if config.model == "laptop" else Guess.verdict  # comparing two lists of words
-    return Guess(prompt=min(Guess.prompt, max(1, limit // 2)), verdict=verdict)
+    canary = 2 * len(EVAL_LENGTHS) if config.model == "laptop" else Guess.canary
+    return Guess(prompt=min(Guess.prompt, max(1, limit // 2)), verdict=verdict, canary=canary)
 
 
 # ---------------------------------------------------------------- writing
@@ -344,11 +351,29 @@ def optimizer_seconds(site: Site) -> float:
     return site.beside(site.takes(0, moved), site.program.tensor_step * (12 * site.shape.layers + 3))
 
 
-def push_seconds(site: Site) -> float:
-    """Gather the weights as the sampler reads them, hand them over, and let both score the canary's rows."""
-    size = site.width * site.shape.weights
-    gather = site.travels(size, 12 * site.shape.layers + 3) if site.ranks > 1 else 0.0
-    return site.program.push + site.program.push_byte * size + gather
+def reload_seconds(site: Site) -> float:
+    """Gather the weights as the sampler reads them, and hand them over."""
+    size, tensors, program = site.width * site.shape.weights, 12 * site.shape.layers + 3, site.program
+    gather = site.travels(size, tensors) if site.ranks > 1 else 0.0
+    copying = site.takes(0, program.reload_moves * size)
+    return (
+        gather
+        + site.beside(copying, program.reload_launches * tensors * site.device.launch)
+        + program.reload
+        + program.reload_byte * size
+    )
+
+
+def push_seconds(site: Site, guess: Guess, microbatch: int) -> float:
+    """A reload, and the canary's rows scored by the trainer, whose ranks share them, and by each sampler."""
+    if site.program.eager:  # it writes with the trainer's own weights
+        return 0.0
+    trainer = pass_seconds(site, [(1, [guess.prompt])] * guess.canary, microbatch)
+    alone = dataclasses.replace(site, ranks=1)
+    sampler = generate_seconds(alone, [1] * guess.canary, guess.prompt, 1, guess.canary)
+    tokens = guess.canary * guess.prompt  # each of which the sampler computes the logits of, too
+    heads = site.takes(2 * site.shape.size.head * tokens, site.rates.logit * site.shape.vocabulary * tokens)
+    return reload_seconds(site) + trainer + sampler + heads
 
 
 # ---------------------------------------------------------------- a step
@@ -388,7 +413,7 @@ def step_seconds(config: Any, site: Site, guess: Guess = Guess()) -> dict[str, f
         "reward": max(0.0, verifying - generate) + guess.verdict if site.program.beside else verifying,
         "logprobs": logprobs,
         "update": update + updates * optimizer_seconds(site),
-        "push": push_seconds(site),
+        "push": push_seconds(site, guess, config.microbatch_tokens),
         "rest": site.rates.exchange * count * sum(written),
         "validation": validation,
         "saving": state / site.rates.host_link / config.save_every,

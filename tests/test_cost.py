@@ -195,6 +195,24 @@ def test_gathers_hide_behind_large_micro_batches_and_show_behind_small_ones():
 # ---------------------------------------------------------------- a step and a run
 
 
+def test_a_push_by_hand():
+    """A reload: each tensor's Python, each byte four times; then the canary, by the trainer and by each sampler."""
+    device = devices.Device("test", 1e12, 1e10, 0, launch=1e-5, asynchronous=False)
+    shape, guess = Shape(64, 2, 2, 2, 32, 192, 40, tied=False), cost.Guess(prompt=12, canary=24)
+    site = cost.Site(shape, device, 1, cost.VLLM_CPU, cost.CPU, half=False)
+    reload = 4 * 4 * shape.weights / 1e10 + 100 * (12 * 2 + 3) * 1e-5
+    assert cost.reload_seconds(site) == pytest.approx(reload)
+    trainer = cost.pass_seconds(site, [(1, [12])] * 24, 4096)
+    sampler = cost.generate_seconds(site, [1] * 24, 12, 1, 24) + 2 * shape.size.head * 24 * 12 / 1e12
+    logits = 24 * 24 * 12 * 40 / 1e10  # bytes of each, tokens, words
+    assert cost.push_seconds(site, guess, 4096) == pytest.approx(reload + trainer + sampler + logits)
+    assert cost.push_seconds(dataclasses.replace(site, program=cost.MINI_CPU), guess, 4096) == 0
+    # On more ranks the trainer's share of the rows is smaller, each sampler scores them all, and weights are gathered.
+    two = dataclasses.replace(site, ranks=2)
+    assert cost.reload_seconds(two) > reload
+    assert cost.push_seconds(two, guess, 4096) > cost.reload_seconds(two) + sampler
+
+
 def test_twice_the_answers_take_about_twice_the_passes():
     config, site = paper(), cost.Site(R1, H100, 32)
     once = cost.step_seconds(config, site)
