@@ -7,11 +7,12 @@ from . import units
 from .notation import CONNECTIVES, FUNCTIONS, GREEK
 from .tokens import Token, canonical
 
-_CURRENCIES = {r"\$": units.DOLLAR, "$": units.DOLLAR, "€": units.EURO, "£": units.POUND_STERLING, "¥": units.YEN}
-_LEAD = re.compile(
-    r"^\s*(?:\\text\{)?\s*(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)\s*(?:is\b|:|=)\s*\}?\s*:?\s*",
-    re.IGNORECASE,
-)
+_CURRENCIES = {
+    **{r"\$": units.DOLLAR, "$": units.DOLLAR, "USD": units.DOLLAR, "€": units.EURO, "¢": units.KNOWN["cent"]},
+    **{"£": units.POUND_STERLING, "¥": units.YEN, "₹": units.KNOWN["rupee"], "Rs": units.KNOWN["rupee"]},
+}
+_ANSWER_IS = r"\s*(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)\s*(?:is\b|:|=)\s*"
+_LEAD = re.compile(rf"^(?:\\text\{{{_ANSWER_IS}\}}|(\\text\{{)?{_ANSWER_IS})\s*:?\s*", re.IGNORECASE)
 
 # $...$ within a text, by Pandoc's rule, which leaves the dollars of "$5 or $6" alone.
 _MATH = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])((?:[^$\\]|\\.)+?)(?<=\S)\1(?![\d$])", re.DOTALL)
@@ -19,7 +20,7 @@ _MATH = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])((?:[^$\\]|\\.)+?)(?<=\S)\1(?!
 
 def lead(text: str) -> str:
     """The text without "The answer is" in front."""
-    return _LEAD.sub("", text.strip())
+    return _LEAD.sub(r"\1", text.strip())
 
 
 def bare(text: str) -> str:
@@ -96,6 +97,7 @@ def stripped(tokens) -> list[Token]:
             "=",
             ":",
             r"\approx",
+            r"\sim",
             ",",
             r"\therefore",
             r"\implies",
@@ -134,6 +136,8 @@ def name(tokens) -> str:
     if not tokens:
         return ""
     text = canonical(tokens).strip()
+    if len(tokens) > 2 and tokens[0].text == tokens[-1].text == "|" and all(t.text.isupper() for t in tokens[1:-1]):
+        return text  # |AB|
     body = tokens
     if tokens[-1].text == ")":
         if tokens[0].text == "(" and matched(tokens) and all(name(part) for part in split(tokens[1:-1], {","})):
@@ -180,7 +184,8 @@ def currency(tokens) -> tuple[units.Unit | None, list[Token]]:
     tokens = list(tokens)
     for at in (0, 1):
         if at < len(tokens) - 1 and tokens[at].text in _CURRENCIES and (at == 0 or tokens[0].text in "+-"):
-            return _CURRENCIES[tokens[at].text], tokens[:at] + tokens[at + 1 :]
+            after = at + 1 + (tokens[at + 1].text == "." and at + 2 < len(tokens))  # Rs. 5
+            return _CURRENCIES[tokens[at].text], tokens[:at] + tokens[after:]
     if len(tokens) > 1 and tokens[-1].text in _CURRENCIES:
         return _CURRENCIES[tokens[-1].text], tokens[:-1]
     return None, tokens

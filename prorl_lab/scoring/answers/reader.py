@@ -35,6 +35,10 @@ _UNREAD_RELATIONS = words(r"\equiv \sim \to \iff \Rightarrow \implies \notin \su
 _NUMBER_WORDS = {word: n for n, word in enumerate(str.split(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"))}  # fmt: skip
+for _tens, _word in enumerate(str.split("twenty thirty forty fifty sixty seventy eighty ninety"), start=2):
+    _NUMBER_WORDS |= {_word: 10 * _tens} | {
+        f"{_word}-{one}": 10 * _tens + n for one, n in _NUMBER_WORDS.items() if 0 < n < 10
+    }
 _BASE_WORDS = {**_NUMBER_WORDS, "sixteen": 16}
 _MONTH = (
     "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
@@ -46,6 +50,7 @@ _DATE = re.compile(  # March 5, 5 March, the 5th of March, 1776
     r"(?: ?,? ?(?P<y>[0-9]{4}))?",
     re.IGNORECASE,
 )
+_INDIAN = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
 _ALL_REALS = frozenset({"all real numbers", "all reals", "real numbers", "the real numbers", "all real number"})
 
 
@@ -73,6 +78,13 @@ class _Reader:
         if depth > MAX_NESTING:
             raise NotRead("lists or brackets too deep")
         tokens = marks.stripped(tokens)
+        if (
+            not self.gold
+            and len(tokens) > 3
+            and tokens[1].upright
+            and re.fullmatch(r"\([A-J]\)", canonical(tokens[:3]))
+        ):
+            tokens = tokens[3:]  # \textbf{(C)}\ 12, where the reference is no letter
         text = canonical(tokens).strip()
         if not tokens:
             return Text(text, why="empty")
@@ -95,8 +107,8 @@ class _Reader:
     def words(self, tokens, text: str, depth: int) -> Value | None:
         if text.lower() in _ALL_REALS or text in (r"\mathbb{R}", r"\mathbf{R}"):
             return Reals(text)
-        if len(tokens) == 1 and text.lower() in _NUMBER_WORDS:
-            return Quantity(text, tree=("number", Fraction(_NUMBER_WORDS[text.lower()]), False))
+        if (number := _NUMBER_WORDS.get(text.lower().replace(" ", "-"))) is not None:
+            return Quantity(text, tree=("number", Fraction(number), False))
         if date := _DATE.fullmatch(text):
             day, month, year = (next(filter(None, map(date.group, names)), "") for names in ("dD", "mM", "y"))
             return Text(f"{day} {month[:3].lower()} {year}".strip(), why="a date")
@@ -110,7 +122,7 @@ class _Reader:
             and tokens[-3].text in ("(", "[")
         ):
             tokens = [*tokens[:-3], tokens[-2]]
-        if tokens[-1].kind != "matrix":
+        if tokens[-1].kind != "matrix" or any(token.text in _RELATIONS for token in tokens):
             return None
         if tokens[-1].text not in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "array", "smallmatrix"):
             raise NotRead(f"an environment {tokens[-1].text}")
@@ -124,6 +136,9 @@ class _Reader:
     # --- 4, 5
 
     def listed(self, tokens, text: str, depth: int) -> Value | None:
+        if not self.gold and _INDIAN.fullmatch(text):  # 12,34,567
+            number = Quantity(text, tree=("number", Fraction(text.replace(",", "")), False))
+            return replace(self._listed(tokens, text, depth), other=number)
         joined = marks.joined_thousands(tokens)
         found = self._listed(joined, text, depth)
         if len(joined) < len(tokens):
@@ -157,16 +172,17 @@ class _Reader:
         return Many(text, items=values)
 
     def union(self, tokens, text: str, depth: int) -> Value | None:
-        tokens = [
-            token._replace(kind="command", text=r"\cup")
-            if token.text in ("U", "u") and 0 < i < len(tokens) - 1
-            and tokens[i - 1].text in (")", "]", r"\}") and tokens[i + 1].text in ("(", "[", r"\{") else token
-            for i, token in enumerate(tokens)
-        ]  # fmt: skip
+        tokens = list(tokens)
+        for i, (before, token, after) in enumerate(zip(tokens, tokens[1:], tokens[2:], strict=False), start=1):
+            left, right = before.text in (")", "]", r"\}", r"\mathbb"), after.text in ("(", "[", r"\{")
+            if token.text in ("U", "u") and left and right:
+                tokens[i] = token._replace(kind="command", text=r"\cup")
+            elif token.text == "-" and left and after.text == r"\{":  # \mathbb{R} - \{2\}
+                tokens[i] = token._replace(kind="command", text=r"\setminus")
         for sign, how in ((r"\cup", "union"), (r"\cap", "intersection"), (r"\setminus", "difference")):
             parts = marks.split(tokens, {sign})
             if len(parts) > 1:
-                if any(token.text in _RELATIONS for token in parts[0]):
+                if any(token.text in (_EQUAL, r"\in") for token in parts[0]):
                     continue  # x \in ... \cup ...
                 return Joined(text, how=how, items=tuple(self.value(part, depth + 1) for part in parts))
         return None
@@ -184,6 +200,8 @@ class _Reader:
         if not set(signs) <= _RELATIONS or not all(sides) or len(signs) > 6:
             raise NotRead("a relation that is not read")
         name = marks.name(sides[0])
+        if signs == [_EQUAL] and not name and marks.name(sides[1]):  # 5 = x
+            sides, name = sides[::-1], marks.name(sides[1])
         if signs[0] == r"\in":
             if len(signs) > 1 or not name:
                 raise NotRead("a membership that is not read")
@@ -224,7 +242,7 @@ class _Reader:
         opening, closing = tokens[0].text, tokens[-1].text
         if (opening, closing) in (("]", "["), ("]", "]"), ("[", "["), ("(", "["), ("]", ")")) and len(tokens) > 2:
             inner = marks.split(tokens[1:-1], {",", ";"})  # ]0, 1[ as in France
-            if len(inner) == 2 and opening + closing != "[[":
+            if len(inner) == 2:
                 turned = (
                     {"]": "(", "[": "["}[opening] if opening != "(" else "(",
                     {"[": ")", "]": "]", ")": ")"}[closing],
@@ -309,7 +327,7 @@ class _Reader:
     # --- 11
 
     def quantity(self, tokens, text: str, depth: int) -> Value | None:
-        currency, rest = marks.currency(tokens)
+        currency, rest = marks.currency(_multiplied(tokens))
         for number, unit, certain in marks.unit_splits(rest, self.gold, self.stem):
             if currency is not None and units.same(currency, unit) is False:
                 continue
@@ -327,6 +345,18 @@ class _Reader:
             except NotRead:
                 return found
         return Quantity(text, tree=grammar.parse(rest), unit=currency)
+
+
+def _multiplied(tokens) -> list[Token]:
+    """2.5 million as 2.5 * 1000000."""
+    found: list[Token] = []
+    for token in tokens:
+        size = units.MAGNITUDES.get(token.text.lower()) if token.kind == "word" else None
+        if size and found and found[-1].kind == "number":
+            found += [Token("symbol", "*"), Token("number", str(size))]
+        else:
+            found.append(token)
+    return found
 
 
 def _is_set(value: Value) -> bool:

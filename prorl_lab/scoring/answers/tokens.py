@@ -30,6 +30,9 @@ STRUCTURES = ("frac", "sqrt", "binom")
 
 _MARK = r"(?:\{,\}|,\\!\s*|\\[,!:;]\s*)"  # a thousands mark that no list has
 _THOUSANDS = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_MARK}\d{{3}})+(?!\d)")
+# 1.234.567 and 1'234'567: elsewhere the marks of thousands, and nothing else that a number can be.
+_FOREIGN_THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:(?:\.\d{3}){2,}|(?:'\d{3})+)(?![\d.'])")
+_POWER = re.compile(r"(?<=[\w)}\]])\s*\*\*\s*(?=[\w({+-])")  # x**2, as Python has it
 _PIECE = re.compile(
     r"(?P<blank>\s+)|(?P<number>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+(?![\d^_]))?)|(?P<command>\\(?:[A-Za-z]+\*?|.))"
     r"|(?P<letters>[A-Za-z]+|(?:(?![A-Za-z_])[^\W\d])+)|(?P<symbol>.)",
@@ -55,6 +58,8 @@ def _plain(text: str) -> str:
         text = text.translate(notation.TRANSLATION)
     text = re.sub(r"\.\.\.+", r"\\ldots ", text)
     text = re.sub(r"(?<![A-Za-z])([ap])\.\s?m(?:\.|\b)", r"\\text{\1m}", text, flags=re.IGNORECASE)
+    text = _POWER.sub("^", text.replace("<=", r"\le ").replace(">=", r"\ge "))
+    text = _FOREIGN_THOUSANDS.sub(lambda m: re.sub("[.']", "", m[0]), text)
     return _THOUSANDS.sub(lambda m: re.sub(_MARK, "", m[0]), text)
 
 
@@ -308,15 +313,16 @@ def canonical(tokens) -> str:
     out: list[str] = []
     last = None
     for token in tokens:
+        text = _text(token)
         apart = last is not None and (
-            (last.kind == token.kind == "number")
+            (out[-1][-1:].isdigit() and text[:1].isdigit())
             or (
                 token.blank
                 and "word" in (last.kind, token.kind)
                 and {last.kind, token.kind} <= {"word", "letter", "number"}
             )
         )
-        out.append(" " * apart + _text(token))
+        out.append(" " * apart + text)
         last = token
     return "".join(out)
 
