@@ -59,6 +59,40 @@ KINDS = {
         ! \ce{KNO3} | KNO_2
         ! CO | Co
     """,
+    "reactions and ions": r"""
+        = \ce{2Na + Cl2 -> 2NaCl} | 2\text{Na} + \text{Cl}_2 \rightarrow 2\text{NaCl} | \ce{Cl2 + 2Na -> 2NaCl}
+        ! \ce{2Na + Cl2 -> 2NaCl} | \ce{Na + Cl2 -> NaCl} | \ce{2NaCl -> 2Na + Cl2} | \ce{2K + Cl2 -> 2KCl}
+        = \text{K}^+ + \text{Br}^- \to \text{KBr} | \text{Br}^{-} + \text{K}^{+} \to \text{KBr}
+        ! \text{K}^+ + \text{Br}^- \to \text{KBr} | \text{K} + \text{Br} \to \text{KBr}
+        = \text{CO}_3^{2-} | \ce{CO3^2-} | \text{CO}_3^{-2} | CO_3^{2-}
+        ! \text{CO}_3^{2-} | \ce{CO3^3-} | \text{CO}_3
+    """,
+    "congruences": r"""
+        = x \equiv 5 \pmod 9 | x\equiv 14 \pmod{9} | x \equiv -4 \bmod 9 | x\equiv 5\ (\text{mod }9) | 5 \pmod 9
+        ! x \equiv 5 \pmod 9 | x\equiv 5 \pmod 8 | x \equiv 6 \pmod 9 | 5 | y\equiv 5 \pmod 9
+        = n \equiv 2, 3 \pmod 5 | n \equiv 3, 2 \pmod 5 | n\equiv 2 \pmod 5 \text{ or } n\equiv 3 \pmod 5
+        ! n \equiv 2, 3 \pmod 5 | n\equiv 2 \pmod 5 | 2, 3 | n\equiv 2 \pmod 3
+    """,
+    "several lines": r"""
+        = \begin{cases}t^2&t>3\\1&\text{else}\end{cases} | \begin{cases}1,&\text{else}\\t^2,&\text{if }3<t.\end{cases}
+        ! \begin{cases}t^2&t>3\\1&\text{else}\end{cases} | \begin{cases}t^2&t\ge3\\1&\text{else}\end{cases}
+        ! \begin{cases}t^2&t>3\\1&\text{else}\end{cases} | \begin{cases}1&t>3\\t^2&\text{else}\end{cases}
+        ! \begin{cases}t^2&t>3\\1&\text{else}\end{cases} | t^2 | t^2, 1
+        = 9 | \begin{aligned} n &= 9 \end{aligned} | \begin{aligned} n &= 4+5 \\ &= 9 \end{aligned}
+        ! 9 | \begin{aligned} n &= 4+6 \\ &= 9 \end{aligned} | \begin{aligned} n &= 9 \\ m &= 8 \end{aligned}
+        = (3,4) | \begin{cases} x=3 \\ y=4\end{cases} | \left\{\begin{array}{l} x=3 \\ y=4\end{array}\right.
+        ! (3,4) | \begin{cases} x=4 \\ y=3\end{cases}
+    """,
+    "quantities in parts": r"""
+        = \text{3 hours and 45 minutes} | 3\text{ h }45\text{ min} | 3.75\text{ hours} | 225\text{ minutes}
+        ! \text{3 hours and 45 minutes} | 3.45\text{ hours} | 3 | 45 | 3 hours, 45 minutes | 48\text{ minutes}
+        = 5\text{ ft }9\text{ in} | 5'9'' | 69\text{ inches} | 5 \text{ feet } 9 \text{ inches}
+        ! 5\text{ ft }9\text{ in} | 5'8'' | 59\text{ inches} | 5.9\text{ ft}
+        = 40^\circ 30' | 40.5^\circ | 40°30′
+        ! 40^\circ 30' | 40^\circ 30'' | 40.3^\circ | 40^\circ
+        = 4\text{ cm and }6\text{ cm} | 6\text{ cm}, 4\text{ cm}
+        ! 4\text{ cm and }6\text{ cm} | 10\text{ cm}
+    """,
     "days": r"""
         = \text{April 9} | 9 April | \text{the 9th of April} | April 9th | Apr. 9
         ! \text{April 9} | April 19 | May 9 | 9 | April
@@ -419,6 +453,11 @@ def test_right_spellings_are_paid_and_wrong_values_are_not(kind: str) -> None:
         (r"\mathrm{Cu}^{2+}", ["Cu^{2+}", r"\text{Cu}^{2+}"], [r"\mathrm{Cu}^{+}", r"\mathrm{Cu}^{3+}"]),
         ("0.33", [r"\frac13", "0.332"], [r"\frac38", "0.34"]),
         ("2.0 J", ["2.0", "2 J", "2000 mJ"], ["2 kJ", "2 N"]),
+        (
+            r"3\hat{i}-2\hat{k}",
+            [r"3\mathbf{i}-2\mathbf{k}", r"-2\vec{k}+3\vec{i}", "(3, 0, -2)"],
+            ["(3, -2)", r"3\hat{k}-2\hat{i}", "3i-2k", "1"],
+        ),
         ("72 km/h", ["20 m/s", "20.0 m/s"], ["19.9 m/s", "72 m/s"]),
         ("50 km/h", ["13.9 m/s"], ["14 m/s", "13.8 m/s"]),
         ("1 atm", ["760 mmHg", "101325 Pa"], ["1 bar", "750 mmHg"]),

@@ -21,7 +21,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from . import evaluate, grammar, precision, relations, sets, units
-from .tokens import NotRead
+from .tokens import NotRead, formula
 from .values import IN_ORDER, Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
 
 _WORD = re.compile(r"[A-Za-z]?[a-z]{2,}")
@@ -75,6 +75,9 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
         case (Tuple(opening="(", closing=")"), Many()) | (Many(), Tuple(opening="(", closing=")")):  # x = 1, y = 2
             pair = [_by_name(value) for value in (gold, answer)]
             return all(pair) and _ordered(*pair, stem), "named coordinates"
+        case (Quantity(tree=tree), Tuple() as point) | (Tuple() as point, Quantity(tree=tree)) if point.closing == ")":
+            vector = _vector(point) if any(axis in grammar.nodes(tree) for axis in _AXES) else None
+            return vector is not None and evaluate.same(tree, vector, positive=stem), "a vector as a point"
         case Matrix(), Matrix():
             if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
                 return False, "matrices: another shape"
@@ -124,7 +127,7 @@ def _words(gold: Value, answer: Value) -> Verdict:
         return False, f"the answer is no {type(gold).__name__.lower()}: {answer.why}"
     ours, theirs = answer.text.strip(" ."), gold.text.strip(" .")
     if gold.why == IN_ORDER:  # H_2O, or H2O as it is typed
-        ours, theirs = ours.replace("_", ""), theirs.replace("_", "")
+        ours, theirs = formula(ours), formula(theirs)
     if _WORD.search(theirs) and not re.search(r"[\\_^]", theirs):
         ours, theirs = (_ARTICLES.sub("", text) for text in (ours, theirs))
         short = {w for w in re.findall(r"[A-Za-z]+", theirs) if not _WORD.fullmatch(w)}
@@ -207,6 +210,16 @@ def _by_name(value: Tuple | Many) -> list[Value]:
     if isinstance(value, Tuple):
         return list(value.items)
     return sorted(value.items, key=lambda item: item.name) if all(names) and len(set(names)) == len(names) else []
+
+
+_AXES = [("symbol", rf"\hat{{{axis}}}") for axis in "ijk"]
+
+
+def _vector(point: Tuple) -> tuple | None:
+    r"""The tree of 3\hat{i} + 4\hat{j}, which (3, 4) stands for beside such a one."""
+    if len(point.items) > len(_AXES) or not all(isinstance(item, Quantity) for item in point.items):
+        return None
+    return ("add", tuple(("mul", (item.tree, axis)) for item, axis in zip(point.items, _AXES, strict=False)))
 
 
 def _to_the_minute(time: Colon) -> Colon:

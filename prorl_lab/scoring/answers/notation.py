@@ -13,9 +13,8 @@ GREEK = words(
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
 )
 CONNECTIVES = frozenset({"or", "and"})
-PLAIN_WORDS = words(
-    "per sq kg km cm ft mph mol Hz kHz MHz kJ MJ kW kPa kN eV keV MeV kWh"
-)  # not mg: mass times gravity
+# Not mg: mass times gravity.
+PLAIN_WORDS = words("per mod sq kg km cm ft mph mol Hz kHz MHz kJ MJ kW kPa kN eV keV MeV kWh")
 
 _UNICODE = {
     "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∞": r"\infty ", "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ",
@@ -29,7 +28,8 @@ _UNICODE = {
     "ϕ": r"\phi ", "\u00a0": " ", "\u2009": r"\,", "\u202f": r"\,", "\u200b": "", "\u2061": "", "\u2062": "",
     "\ufeff": "", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
     "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}",
-    "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
+    "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}",
+    "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
 }  # fmt: skip
 _GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΠΣΦΨ", str.split(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
@@ -59,6 +59,8 @@ FONT = words(
     r"\mathbf \boldsymbol \bm \mathit \mathsf \mathtt \pmb \boxed \fbox \framebox \underline \mathnormal \num \ang"
     r" \underbrace \overbrace \smash \ensuremath"
 )
+BOLD = words(r"\mathbf \boldsymbol \bm \pmb")
+PLAIN_SIGNS = {"<=>": r"\iff ", "<=": r"\le ", ">=": r"\ge ", "-->": r"\to ", "->": r"\to "}
 ACCENTS = words(
     r"\overline \bar \dot \ddot \hat \widehat \tilde \widetilde \vec \overrightarrow \overleftrightarrow"
     r" \mathbb \mathcal \mathfrak \mathscr \overset"

@@ -1,8 +1,8 @@
 r"""From tokens to a value of one kind.  The kinds are tried from the outermost construction inwards:
 
 1. what surrounds an answer goes: $...$, brackets of TeX, a full stop, "the answer is"
-2. an ellipsis, or words only: text (all real numbers and number words excepted)
-3. a matrix
+2. an ellipsis, or words only: text (all real numbers and number words excepted); a reaction; 2 hours 30 minutes
+3. a congruence; a matrix, a function by cases
 4. a list: , ; and or at the outermost level; 1,234 is one number, 1, 234 and (1,234) are two
 5. a union, a difference of sets
 6. a relation: x = 5 is the value 5 named x; x + y = 5 is an equation; 0.5 = 50\% one value twice
@@ -19,9 +19,9 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-from . import grammar, marks, units
+from . import evaluate, grammar, marks, units
 from .notation import CONNECTIVES, words
-from .tokens import NotRead, Token, canonical, tokenize
+from .tokens import NotRead, Token, canonical, formula, tokenize
 from .values import IN_ORDER, Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
 
 MAX_LENGTH = 2_000  # characters
@@ -39,6 +39,7 @@ for _tens, _word in enumerate(str.split("twenty thirty forty fifty sixty seventy
     _NUMBER_WORDS |= {_word: 10 * _tens} | {
         f"{_word}-{one}": 10 * _tens + n for one, n in _NUMBER_WORDS.items() if 0 < n < 10
     }
+_MODULO = words(r"\pmod \bmod \mod mod modulo")
 _BASE_WORDS = {**_NUMBER_WORDS, "sixteen": 16}
 _MONTH = (
     "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
@@ -77,22 +78,27 @@ class _Reader:
         """A value; Text where no kind fits.  Raises NotRead beyond the limits."""
         if depth > MAX_NESTING:
             raise NotRead("lists or brackets too deep")
-        tokens = marks.stripped(tokens)
-        if (
-            not self.gold
-            and len(tokens) > 3
-            and tokens[1].upright
-            and re.fullmatch(r"\([A-J]\)", canonical(tokens[:3]))
-        ):
-            tokens = tokens[3:]  # \textbf{(C)}\ 12, where the reference is no letter
+        tokens = marks.lines(marks.stripped(tokens))
+        if not self.gold:
+            tokens = marks.behind_choice(tokens)
         text = canonical(tokens).strip()
         if not tokens:
             return Text(text, why="empty")
         if any(token.text == r"\ldots" for token in marks.everything(tokens)):
             return Text(text, why="an ellipsis stands for what is not written")
         why = ""
-        sets = (self.matrix, self.listed, self.union, self.related)
-        for kind in (self.words, *sets, self.colon, self.bracketed, self.based, self.sequence, self.quantity):
+        sets = (self.congruence, self.matrix, self.listed, self.union, self.related)
+        for kind in (
+            self.words,
+            self.reaction,
+            self.compound,
+            *sets,
+            self.colon,
+            self.bracketed,
+            self.based,
+            self.sequence,
+            self.quantity,
+        ):
             try:
                 if (found := kind(tokens, text, depth)) is not None:
                     return found
@@ -102,7 +108,7 @@ class _Reader:
                     break
         return Text(text, why=why)
 
-    # --- 2, 3
+    # --- 2
 
     def words(self, tokens, text: str, depth: int) -> Value | None:
         if text.lower() in _ALL_REALS or text in (r"\mathbb{R}", r"\mathbf{R}"):
@@ -114,6 +120,64 @@ class _Reader:
             return Text(f"{day} {month[:3].lower()} {year}".strip(), why="a date")
         return None
 
+    def reaction(self, tokens, text: str, depth: int) -> Value | None:
+        r"""2H_2 + O_2 \to 2H_2O: what reacts in any order, and what comes of it."""
+        sides = marks.split(tokens, {r"\to"})
+        if len(sides) == 1 or not all(sides):
+            return None
+        for side in sides:
+            for i, (before, token) in enumerate(pairwise(side), start=1):
+                if (before.text, token.text) == ("^", "+"):
+                    side[i] = token._replace(kind="letter")  # a charge
+        terms = [sorted(formula(canonical(term)) for term in marks.split(side, {"+"})) for side in sides]
+        return Text(r" \to ".join(map(" + ".join, terms)), why="a reaction")
+
+    def compound(self, tokens, text: str, depth: int) -> Value | None:
+        """2 hours 30 minutes: the sum of what is given in ever smaller units."""
+        parts = marks.compound(tokens)
+        found = [next(iter(marks.unit_splits(part, self.gold, self.stem)), None) for part in parts]
+        if len(parts) < 2 or not all(found):
+            return None
+        sizes = [unit.factor for _, unit, _ in found]
+        alike = {unit.dimension for _, unit, _ in found}
+        if len(alike) > 1 or None in alike or sizes != sorted(set(sizes), reverse=True):
+            return None
+        terms = [("mul", (grammar.parse(n), ("number", unit.factor / sizes[0], False))) for n, unit, _ in found]
+        return Quantity(text, tree=("add", tuple(terms)), unit=found[0][1])
+
+    # --- 3
+
+    def congruence(self, tokens, text: str, depth: int) -> Value | None:
+        r"""x \equiv 1, 3 \pmod 8: each residue beside its modulus, reduced."""
+        found = [i for i, token in enumerate(tokens) if token.text in _MODULO]
+        if len(found) != 1 or not (at := found[0]):
+            return None
+        modulus = self.value([t for t in tokens[at + 1 :] if t.text not in ("(", ")")], depth + 1)
+        *subject, residues = marks.split(tokens[: at - (tokens[at - 1].text == "(")], {r"\equiv", _EQUAL})
+        if len(subject) > 1 or not isinstance(modulus, Quantity):
+            raise NotRead("a congruence that is not read")
+        name = marks.name(subject[0]) if subject else ""
+        if subject and not name:
+            raise NotRead("a congruence of an expression")
+        found = self.value(residues, depth + 1)
+        values = [self.residue(item, modulus, name) for item in (found.items if isinstance(found, Many) else [found])]
+        return values[0] if len(values) == 1 else Many(text, items=tuple(values), name=name)
+
+    def residue(self, value: Value, modulus: Quantity, name: str) -> Value:
+        if not isinstance(value, Quantity):
+            raise NotRead("a residue that is no number")
+        a, m = evaluate.real(value.tree), evaluate.real(modulus.tree)
+        if isinstance(a, Fraction) and isinstance(m, Fraction) and m > 0:
+            value = Quantity(str(a % m), tree=("number", a % m, False))
+        return Tuple(f"{value.text} mod {modulus.text}", "mod", (value, modulus), "", name=name)
+
+    def cases(self, rows, text: str, depth: int) -> Value:
+        """A function by cases: each value beside its condition, in any order."""
+        if not all(len(row) == 2 for row in rows):
+            raise NotRead("cases without their conditions")
+        pairs = [(self.value(v, depth + 1), self.value(marks.behind_if(c), depth + 1)) for v, c in rows]
+        return Many(text, items=tuple(Tuple("", "if", pair, "") for pair in pairs))
+
     def matrix(self, tokens, text: str, depth: int) -> Value | None:
         if (
             tokens[-1].text in (")", "]")
@@ -124,6 +188,8 @@ class _Reader:
             tokens = [*tokens[:-3], tokens[-2]]
         if tokens[-1].kind != "matrix" or any(token.text in _RELATIONS for token in tokens):
             return None
+        if tokens[-1].text == "cases" and len(tokens) == 1:
+            return self.cases(tokens[-1].items, text, depth)
         if tokens[-1].text not in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "array", "smallmatrix"):
             raise NotRead(f"an environment {tokens[-1].text}")
         rows = [[grammar.parse(cell) for cell in row] for row in tokens[-1].items]

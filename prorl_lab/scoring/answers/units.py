@@ -84,6 +84,8 @@ rad radian                  1               rad
 degC celsius                1               celsius
 degF fahrenheit             1               fahrenheit
 degree deg                  1               degree
+arcminute arcmin            1/60            degree
+arcsecond arcsec            1/3600          degree
 percent                     1               percent
 """
 _PREFIXES = {
