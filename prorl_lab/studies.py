@@ -18,7 +18,6 @@ from prorl_lab.compare import RunData, curve
 
 HARD = ("12 words", "13 words", "14 words", "15 words", "16 words")  # pass@64 of the base at most 0.06 (results/)
 UNSEEN = ("18 words", "20 words")  # in neither the warm-up nor RL
-THREE = ("largest", "middle", "smallest")  # of bench/three_numbers.py
 SMALL = (
     "--prompts-per-step 8 --eval-every 20 --eval-prompts 8 --boundary-prompts 8 --boundary-answers 16 "
     "--save-every 10 --reset-every 0"
@@ -376,14 +375,14 @@ STUDIES: dict[str, Study] = {
     "real-model": Study(
         question="Does a real pretrained model learn, on a core of a CPU, in less than two hours?",
         paper="ProRL was run on a pretrained model of 1.5B parameters (3)",
-        task="SmolLM2-135M-Instruct, one of three numbers",
+        task="SmolLM2-135M-Instruct, the largest of three numbers",
         arms={"SmolLM2": ""},
-        claims=against("SmolLM2", None, ("pass@1 on held-out prompts rises", gain(1, THREE), "pass@1", 0.2)),
+        claims=against("SmolLM2", None, ("pass@1 on held-out prompts rises", gain(1, ("largest",)), "pass@1", 0.2)),
         equal="updates",
-        common="--model runs/smollm2-warm --task bench/three_numbers.py --device cpu --gradient-checkpointing False "
-        "--steps 40 --prompts-per-step 8 --answers-per-prompt 8 --max-new-tokens 4 --learning-rate 2e-5 "
-        "--updates-per-step 2 --reset-every 0 --eval-every 5 --eval-prompts 12 --eval-temperature 1 "
-        "--boundary-prompts 32 --boundary-answers 16 --save-every 10",
+        common="--model runs/smollm2-warm --task bench/largest.py --device cpu --gradient-checkpointing False "
+        "--steps 16 --prompts-per-step 8 --answers-per-prompt 8 --max-new-tokens 4 --learning-rate 2e-5 "
+        "--updates-per-step 2 --reset-every 0 --eval-every 4 --eval-prompts 24 --eval-temperature 1 "
+        "--boundary-prompts 64 --boundary-answers 8 --save-every 8",
         seeds=(0, 1, 2),
         home="real-model",
         base="PYTHONPATH=. python bench/smollm2.py runs/smollm2-warm --warm-up 20",

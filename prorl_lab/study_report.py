@@ -134,10 +134,14 @@ def report(
 def of_the_arm(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what differs from run to run of one arm, or says where a machine keeps things.
 
-    >>> of_the_arm({"seed": 3, "base_cache": "/home/me/runs", "steps": 40})
-    {'seed': None, 'base_cache': None, 'steps': 40}
+    >>> of_the_arm({"seed": 3, "base_cache": "/home/me/runs", "task": f"{Path.cwd()}/my_task.py", "steps": 40})
+    {'seed': None, 'base_cache': None, 'task': 'my_task.py', 'steps': 40}
     """
-    return {name: None if name in compare.NOT_OF_THE_ARM else value for name, value in settings.items()}
+    here = f"{Path.cwd()}/"
+    return {
+        name: None if name in compare.NOT_OF_THE_ARM else value.removeprefix(here) if isinstance(value, str) else value
+        for name, value in settings.items()
+    }
 
 
 def setting_of(study: Study, seeds: list[int], recorded: Path | None) -> str:
