@@ -83,7 +83,7 @@ def study(name: str) -> None:
             (study_report.who(vars(claim)), f"predicted: {claim.text}, by {claim.least:g} {claim.unit} at least")
             for claim in asked.claims
         ]
-    print(f"{name}, {state}. {asked.question}")
+    print(f"{name}, {state}:\n  {asked.question}")
     for arms, some in itertools.groupby(rows, key=lambda row: row[0]):
         print(f"  {arms}")
         for _, text in some:
