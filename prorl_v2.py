@@ -12,7 +12,7 @@ does not know this file, `prorl_scale` runs both.
     KL of updates 2 to 4              --kl-weighted                           DeepSeek-V3.2
     reset on a KL or entropy drift    --reset-kl-above, --reset-entropy-below ProRLv2 ("KL spike"); entropy: ours
     reset to the best validation      --reset-to best                         ours
-    warm-up of the learning rate      --learning-rate-warm-up 10              common practice
+    warm-up of the learning rate      --learning-rate-warm-up 10              common practice; again after a reset: ours
 
     python prorl_v2.py --advantage batch --length-bonus 0.1 --eps-high 0.28 --kl-kind k2      as prorl_mini.py otherwise
 
@@ -50,7 +50,7 @@ class Config(prorl_mini.Config):
     length_bonus_on: int = 100  # steps of each cycle with that bonus,
     length_bonus_off: int = 0  # and without
     kl_weighted: bool = False  # weigh the KL by policy over old policy: the right one after the first update as well
-    learning_rate_warm_up: int = 0  # steps over which it rises from 0; constant afterwards
+    learning_rate_warm_up: int = 0  # steps over which it rises from 0, at the start and after a reset that clears Adam
     reset_kl_above: float = 0.0  # 0: never for that; as the next, of the median of the last steps
     reset_entropy_below: float = 0.0  # 0: never for that
     reset_to: Literal["policy", "best"] = "policy"  # the reference's new weights: of now, or of the best validation
@@ -226,9 +226,11 @@ def warmed_up(rate: float, step: int, steps: int) -> float:
 
 
 def set_rate(run: Any) -> None:
-    """Give the optimizer the learning rate of this step."""
+    """Give the optimizer the learning rate of this step: it rises again wherever Adam's moments begin from nothing."""
+    config, state = run.config, run.state
+    since = state.step - (0 if config.reset_keeps_optimizer else state.last_reset)
     for weights in run.optimizer.param_groups:
-        weights["lr"] = warmed_up(run.config.learning_rate, run.state.step, run.config.learning_rate_warm_up)
+        weights["lr"] = warmed_up(config.learning_rate, since, config.learning_rate_warm_up)
 
 
 def update(run: "Run", samples: list[Sample]) -> dict[str, float]:

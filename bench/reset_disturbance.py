@@ -1,6 +1,6 @@
 """What a reset does to the steps after it, with the optimizer cleared, kept, or cleared and the rate warmed up.
 
-    python bench/reset_disturbance.py --seeds 0 1 2 --out results/DATE-reset-disturbance
+    python bench/reset_disturbance.py --seeds 0 1 2 3 4 --at 60 --out results/DATE-reset-disturbance
 
 A run without resets is trained for `at` steps.  Then each arm goes on from a copy of its folder for `after` steps: from
 the same weights, on the same prompts, with the same random numbers.  So the arms differ in what was done at the copying
@@ -11,10 +11,10 @@ and in nothing else:
     kept      the reference moves, Adam's moments stay (ProRLv2)
     warmed    cleared, and the learning rate rises over the first steps
 
-A trunk or an arm that is there already is not run again, so the work may be cut into pieces.
+A trunk or an arm that is there already is not run again, so the work may be cut into pieces.  `after-AT.json` holds the
+rows of all arms and seeds given.
 """
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import prorl_mini as mini
 import prorl_v2 as v2
 from prorl_lab import settings
-from prorl_lab.run_folder import read_json
+from prorl_lab.files import read_json, write_json
+from prorl_lab.study_report import of_the_arm
 
 KEPT = ("step", "grad_norm", "kl", "truncated", "clip_low", "clip_high", "solved", "reward_unfiltered", "entropy")
 
@@ -37,12 +38,12 @@ KEPT = ("step", "grad_norm", "kl", "truncated", "clip_low", "clip_high", "solved
 class Args:
     seeds: tuple[int, ...] = (0, 1, 2)
     arms: tuple[str, ...] = ("none", "cleared", "kept", "warmed")
-    at: int = 16
+    at: int = 60
     after: int = 5
     warm_up: int = 5  # steps, of the arm "warmed"
     prompts_per_step: int = 16  # half of the default, for time
-    runs: Path = Path("runs/reset-disturbance")
-    out: Path = Path("runs/reset-disturbance")  # where <arm>-<seed>.json go
+    runs: Path = Path("runs/reset-disturbance")  # one folder for each `at`
+    out: Path = Path("runs/reset-disturbance")
 
 
 @dataclass
@@ -84,13 +85,19 @@ def go_on(folder: Path, arm: str, args: Args, seed: int) -> list[dict]:
 
 def main(args: Args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, dict[str, list[dict]]] = {arm: {} for arm in args.arms}
     for seed in args.seeds:
         folder = trunk(args, seed)
         for arm in args.arms:
-            kept = args.out / f"{arm}-{seed}.json"
+            kept = args.runs / f"{arm}-{seed}.json"
             if not kept.exists():
-                whole = {"args": {**vars(args), "runs": "", "out": ""}, "config": read_json(folder / "config.json")}
-                kept.write_text(json.dumps({**whole, "rows": go_on(folder, arm, args, seed)}) + "\n", encoding="utf-8")
+                write_json(kept, go_on(folder, arm, args, seed))
+            rows[arm][str(seed)] = read_json(kept)
+    config = read_json(folder / "config.json")
+    made = {key: config[key] for key in ("commit", "versions", "machine")}
+    sizes = {"at": args.at, "after": args.after, "warm_up": args.warm_up}
+    whole = {**sizes, **made, "settings": of_the_arm(config["settings"]), "rows": rows}
+    write_json(args.out / f"after-{args.at}.json", whole)
 
 
 if __name__ == "__main__":

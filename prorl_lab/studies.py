@@ -53,6 +53,8 @@ class Claim:
 class Study:
     """needs: what is missing before it can be run; None: nothing.
 
+    base: the command that makes the folder of its --model, where that is not the laptop model.
+
     home: where its run folders are.  Studies with one home share the runs of arms with one name, such as "ProRL", which
     has no flag but the common ones.
     """
@@ -67,6 +69,8 @@ class Study:
     program: Literal["prorl_mini", "prorl_v2", "bench/worker_pass_rate"] = "prorl_mini"  # a file, without its ".py"
     needs: str | None = None
     home: str = "small"
+    task: str = "laptop task"
+    base: str | None = None
 
 
 # ---------------------------------------------------------------- measures, each of one run
@@ -369,17 +373,18 @@ STUDIES: dict[str, Study] = {
         needs="a second task that moves; those tried for the laptop model did not (results/2026-11-23-laptop, trials)",
     ),
     "real-model": Study(
-        question="Does a real pretrained model learn, on a CPU, in two hours?",
+        question="Does a real pretrained model learn, on a core of a CPU, in less than two hours?",
         paper="ProRL was run on a pretrained model of 1.5B parameters (3)",
-        arms={"SmolLM2": "--model HuggingFaceTB/SmolLM2-135M-Instruct --task chain_sum"},
-        claims=against(
-            "SmolLM2", None, ("pass@1 on held-out prompts rises", gain(1, ("chain_sum",)), "pass@1", 0.2)
-        ),
+        task="SmolLM2-135M-Instruct, the largest of three numbers",
+        arms={"SmolLM2": ""},
+        claims=against("SmolLM2", None, ("pass@1 on held-out prompts rises", gain(1, ("largest",)), "pass@1", 0.2)),
         equal="updates",
-        common="--steps 100 --max-new-tokens 32 --prompts-per-step 8 --answers-per-prompt 8 --learning-rate 5e-6 "
-        "--boundary-prompts 32 --boundary-answers 16 --device cpu --binary-reward True",
-        seeds=(0, 1),
+        common="--model runs/smollm2-warm --task bench/largest.py --device cpu --gradient-checkpointing False "
+        "--steps 16 --prompts-per-step 8 --answers-per-prompt 8 --max-new-tokens 4 --learning-rate 2e-5 "
+        "--updates-per-step 2 --reset-every 0 --eval-every 4 --eval-prompts 24 --eval-temperature 1 "
+        "--boundary-prompts 64 --boundary-answers 8 --save-every 8",
+        seeds=(0, 1, 2),
         home="real-model",
-        needs="a short supervised warm-up to the answer format, and a trial that shows the task is neither 0 nor 1",
+        base="PYTHONPATH=. python bench/smollm2.py runs/smollm2-warm --warm-up 20",
     ),
 }  # fmt: skip

@@ -29,7 +29,7 @@ from typing import Any
 from prorl_lab import cli, compare, flags, parent, settings
 from prorl_lab.compare import RunData
 from prorl_lab.errors import UserError
-from prorl_lab.run_folder import GracefulStop, read_json
+from prorl_lab.run_folder import GracefulStop, read_json, to_store
 from prorl_lab.studies import STUDIES, Study
 from prorl_lab.study_report import report
 
@@ -103,7 +103,7 @@ def state_of(job: Job) -> str:
     """ "done", "begun" or "new".  Raises UserError where the folder holds a run of other settings."""
     if not (job.folder / "config.json").exists():
         return "new"
-    wanted = json.loads(json.dumps(dataclasses.asdict(resolved(job))))
+    wanted = json.loads(json.dumps(to_store(resolved(job))))
     stored = cli.stored_settings(job.folder)
     other = compare.differing([wanted, stored])
     if other or stored.get("seed") != job.seed:
@@ -308,7 +308,9 @@ def obey(given: argparse.Namespace, studies: dict[str, Study]) -> None:
         raise UserError("--jobs must be at least 1, and --minutes above 0: mend them")
     jobs = jobs_of(study, seeds, given.out, given.jobs)
     for job in jobs:
-        resolved(job)  # a mistake in the last arm is found out now, not after the first
+        model = resolved(job).model  # a mistake in the last arm is found out now, not after the first
+        if study.base and not Path(model).is_dir():
+            raise UserError(f"study {given.name} trains {model}, which is not here yet: {study.base}")
     if run(jobs, given.jobs, given.minutes):
         print(f"all done: python -m prorl_lab.study report {given.name}")
     else:

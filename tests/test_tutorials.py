@@ -28,6 +28,7 @@ import prorl_scale.recipes
 import prorl_scale.rewards.__main__
 import prorl_scale.status
 from prorl_lab import cli, laptop, models, settings
+from prorl_lab.studies import STUDIES
 from prorl_scale.analysis.__main__ import Settings
 from tutorials import build, page, toolbox
 
@@ -144,7 +145,7 @@ def resolve(path, name):
 # What the text names and no module defines: a puzzle of Reasoning Gym, arguments of functions, a package.
 OTHER_NAMES = {
     *("group_anagrams", "letter_counting", "num_tokens", "ref_logp", "prorl_scale", "sampler_gap"),
-    "entropy_unfiltered",
+    *("entropy_unfiltered", "sync_ref_model"),
 }
 
 
@@ -318,6 +319,24 @@ def test_half_of_the_exercises_ask_for_a_prediction():
 def exercise(text):
     """The questions of a chapter, without the solutions."""
     return text.split("\n## Exercise")[1].split("<details>")[0]
+
+
+# ---------------------------------------------------------------- studies
+
+
+def test_a_study_is_shown_with_its_claims_before_it_is_run_and_with_its_verdicts_afterwards(
+    tmp_path, monkeypatch, capsys
+):
+    toolbox.study("pass-rate")
+    found = json.loads((ROOT / "results/2026-11-28-study-pass-rate/study.json").read_text())
+    shown = re.findall(r"^    ([\w ]+): (.*), [+-]", capsys.readouterr().out, re.MULTILINE)
+    assert shown == [(row["verdict"], row["claim"]) for row in found["findings"]]
+    monkeypatch.setattr(toolbox, "ROOT", tmp_path)
+    toolbox.study("pass-rate")
+    printed = capsys.readouterr().out
+    assert "not run yet" in printed
+    assert not any(row["verdict"] in printed for row in found["findings"])
+    assert all(claim.text in printed for claim in STUDIES["pass-rate"].claims)
 
 
 # ---------------------------------------------------------------- letters

@@ -203,17 +203,20 @@ def test_unknown_mismatch_kind_is_an_error():
 # ============================================================================ step, reset
 
 
-def test_learning_rate_rises_and_stays(make_run):  # noqa: F811
+@pytest.mark.parametrize(("kept", "after"), [(False, [1e-3, 2e-3, 3e-3]), (True, [4e-3, 4e-3, 4e-3])])
+def test_learning_rate_rises_and_stays_and_rises_again_where_a_reset_clears_adam(make_run, kept, after):  # noqa: F811
     """To 0.4 over four steps; and what `update` gives the optimizer is that of the step."""
     assert [v2.warmed_up(0.4, step, 4) for step in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
     assert v2.warmed_up(0.4, 0, 0) == 0.4
-    run = make_run(kind=v2, learning_rate=4e-3, learning_rate_warm_up=4)
+    run = make_run(kind=v2, learning_rate=4e-3, learning_rate_warm_up=4, reset_steps=[5], reset_keeps_optimizer=kept)
     rates = []
     with run.folder:
-        for _ in range(5):
+        for _ in range(8):
             mini.train_step(run)
             rates.append(run.optimizer.param_groups[0]["lr"])
-    assert rates == pytest.approx([1e-3, 2e-3, 3e-3, 4e-3, 4e-3])
+            run.reset_if_due()
+    assert run.state.resets == 1
+    assert rates == pytest.approx([1e-3, 2e-3, 3e-3, 4e-3, 4e-3, *after])
 
 
 def drifts_of(kl=lambda step: 0.01, entropy=lambda step: 0.5, **changes):

@@ -1,6 +1,7 @@
-"""What the blocks of several chapters use: recorded runs, one recorded group, and how a figure is drawn."""
+"""What the blocks of several chapters use: recorded runs and studies, one recorded group, how a figure is drawn."""
 
 import inspect
+import itertools
 import json
 import math
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 import prorl_mini as mini
-from prorl_lab import laptop, settings
+from prorl_lab import laptop, settings, study_report
 from prorl_lab.colours import BLUE, DARK, GREY, ORANGE, RED
 from prorl_lab.run_folder import read_json, read_metrics
+from prorl_lab.studies import STUDIES
 
 ROOT = Path(__file__).parents[1]
 LAPTOP = ROOT / "results/2026-11-23-laptop"
@@ -61,6 +63,31 @@ def levels() -> dict[str, str]:
         "truncated": f"{min(cut):.0f} to {max(cut):.0f} % in steps 51 to 100, below {math.ceil(max(after))} % from "
         "step 151 on",
     }
+
+
+def study(name: str) -> None:
+    """Print a study's claims by the arms they compare: effect (95 % interval) and verdict, or what is predicted."""
+    asked = STUDIES[name]
+    reports = {report["study"]: report for _, report in study_report.studies_in(ROOT / "results")}
+    if report := reports.get(name):
+        steps = sorted({settings["steps"] for settings in report["settings"].values()})
+        state = f"{len(report['seeds'])} seeds of {' or '.join(map(str, steps))} steps"
+        rows = [
+            (study_report.who(row), f"{row['verdict']}: {row['claim']}, {study_report.number(row['effect'])} "
+             f"{row['unit']} ({study_report.span(row['interval'])})")
+            for row in report["findings"]
+        ]  # fmt: skip
+    else:
+        state = "not run yet"
+        rows = [
+            (study_report.who(vars(claim)), f"predicted: {claim.text}, by {claim.least:g} {claim.unit} at least")
+            for claim in asked.claims
+        ]
+    print(f"{name}, {state}:\n  {asked.question}")
+    for arms, some in itertools.groupby(rows, key=lambda row: row[0]):
+        print(f"  {arms}")
+        for _, text in some:
+            print(f"    {text}")
 
 
 def group() -> dict[str, Any]:

@@ -114,18 +114,18 @@ def with_vllm(config: Any) -> None:
     import torch
 
     from prorl_lab import tasks
-    from prorl_scale.evaluate import run, sampler
+    from prorl_scale.evaluate import prepare, sampler
     from prorl_scale.rewards import Pool
 
     gpu = torch.cuda.is_available()
-    settings = run.Config(
+    settings = prepare.Config(
         models=[], sets=[], n=config.estimate_answers, temperature=config.estimate_temperature, top_p=1.0,
         max_tokens=config.estimate_tokens, seed=config.seed, device="cuda" if gpu else "cpu",
         dtype="bfloat16" if gpu else "float32",
     )  # fmt: skip
-    model = run.open_model("model", config.estimate, [])
+    model = prepare.open_model("model", config.estimate, [])
     about = {
-        "model": config.estimate, "files": run.fingerprint(config.estimate), "answers": settings.n,
+        "model": config.estimate, "files": prepare.fingerprint(config.estimate), "answers": settings.n,
         "temperature": settings.temperature, "max_tokens": settings.max_tokens, "seed": settings.seed,
     }  # fmt: skip
 

@@ -38,7 +38,8 @@ from prorl_lab import cli, flags
 from prorl_lab.errors import UserError
 from prorl_scale.distributed import end_with_parent
 from prorl_scale.evaluate import sets
-from prorl_scale.evaluate.run import Config, evaluate, rank
+from prorl_scale.evaluate.prepare import Config, rank
+from prorl_scale.evaluate.run import evaluate
 from prorl_scale.evaluate.table import table
 from prorl_scale.rewards import SandboxError
 

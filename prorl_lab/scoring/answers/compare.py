@@ -7,7 +7,8 @@ The order of the rules, each of which settles the kinds it names:
     sets of reals     intervals, inequalities and unions are equal as sets of numbers
     lists             the same members as often, in any order; in the same order between tuples, matrices and words
     named             x = 5 is 5, and y = 2x is 2x, but not x = 5 for y = 5
-    relations         equations up to a constant factor, inequalities up to a positive one
+    relations         equations up to a constant factor, inequalities up to a positive one; where the reference is
+                      solved (x = 7, x > 3), so must the answer be: 2x = 14 and 2x > 6 may be the question, copied
     ratio, time, base digit groups must agree; a missing base, or am/pm, is taken from the question
     quantities        values exactly (see `evaluate`); units of one dimension are converted; a missing unit, per cent or
                       degree sign is taken from the question, another unit is wrong
@@ -20,7 +21,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from . import evaluate, grammar, precision, relations, sets, units
-from .tokens import NotRead
+from .tokens import NotRead, formula
 from .values import IN_ORDER, Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
 
 _WORD = re.compile(r"[A-Za-z]?[a-z]{2,}")
@@ -56,6 +57,8 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
     if not (isinstance(gold, Tuple) and isinstance(answer, Tuple)) and (_is_region(gold) or _is_region(answer)):
         ours, theirs = sets.of(answer), sets.of(gold)
         if ours is not None and theirs is not None:
+            if sets.solved(gold) and not sets.solved(answer):
+                return False, "a condition that is not solved"
             one = len(sets.variables(gold) | sets.variables(answer)) < 2
             return one and sets.same(ours, theirs), "sets of reals"
     match gold, answer:
@@ -70,17 +73,18 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
                 return False, "tuples: other brackets"
             return _ordered(gold.items, answer.items, stem), "tuples"
         case (Tuple(opening="(", closing=")"), Many()) | (Many(), Tuple(opening="(", closing=")")):  # x = 1, y = 2
-            names = [item.name for item in (answer if isinstance(answer, Many) else gold).items]
-            named = all(names) and names == sorted(set(names))
-            return named and _ordered(gold.items, answer.items, stem), "named coordinates"
+            pair = [_by_name(value) for value in (gold, answer)]
+            return all(pair) and _ordered(*pair, stem), "named coordinates"
+        case (Quantity(tree=tree), Tuple() as point) | (Tuple() as point, Quantity(tree=tree)) if point.closing == ")":
+            vector = _vector(point) if any(axis in grammar.nodes(tree) for axis in _AXES) else None
+            return vector is not None and evaluate.same(tree, vector, positive=stem), "a vector as a point"
         case Matrix(), Matrix():
             if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
                 return False, "matrices: another shape"
             return all(_ordered(g, a, stem) for g, a in zip(gold.rows, answer.rows, strict=True)), "matrices"
-        case (Matrix() as matrix, Tuple(opening="(", closing=")") as point) | (
-            Tuple(opening="(", closing=")") as point,
-            Matrix() as matrix,
-        ):
+        case (Matrix() as matrix, Tuple() as point) | (Tuple() as point, Matrix() as matrix):
+            if point.opening + point.closing not in ("()", "[]"):
+                return False, "a matrix and an interval"
             if 1 not in (len(matrix.rows), len(matrix.rows[0])):
                 return False, "a matrix and a point"
             entries = [cell for row in matrix.rows for cell in row]
@@ -91,8 +95,14 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
             if gold.how != answer.how:
                 return False, "sets: joined in another way"
             return _lists(Many("", items=gold.items), Many("", items=answer.items), stem)
+        case (Joined(how="union") as union, Many() as many) | (Many() as many, Joined(how="union") as union):
+            if not all(isinstance(item, Tuple) for item in union.items):
+                return False, "a union and a list"
+            return _lists(Many("", items=union.items), many, stem)  # (1, 2) or (3, 4)
         case Colon(), Colon():
             half = not (gold.half and answer.half) or gold.half == answer.half
+            if gold.half or answer.half:  # 10 a.m., 10:00 a.m.
+                gold, answer = _to_the_minute(gold), _to_the_minute(answer)
             parts = len(gold.parts) == len(answer.parts) and all(map(evaluate.same, gold.parts, answer.parts))
             return half and parts, "ratio or time"
         case Colon(parts=(above, below), half=""), Quantity(tree=("div", *_) as tree):
@@ -117,7 +127,7 @@ def _words(gold: Value, answer: Value) -> Verdict:
         return False, f"the answer is no {type(gold).__name__.lower()}: {answer.why}"
     ours, theirs = answer.text.strip(" ."), gold.text.strip(" .")
     if gold.why == IN_ORDER:  # H_2O, or H2O as it is typed
-        ours, theirs = ours.replace("_", ""), theirs.replace("_", "")
+        ours, theirs = formula(ours), formula(theirs)
     if _WORD.search(theirs) and not re.search(r"[\\_^]", theirs):
         ours, theirs = (_ARTICLES.sub("", text) for text in (ours, theirs))
         short = {w for w in re.findall(r"[A-Za-z]+", theirs) if not _WORD.fullmatch(w)}
@@ -194,6 +204,28 @@ def _lists(gold: Many, answer: Many, stem: bool) -> Verdict:
     return True, "lists"
 
 
+def _by_name(value: Tuple | Many) -> list[Value]:
+    """A point's coordinates, or what y = 2, x = 1 says of them, in the order of the names; [] without names."""
+    names = [item.name for item in value.items]
+    if isinstance(value, Tuple):
+        return list(value.items)
+    return sorted(value.items, key=lambda item: item.name) if all(names) and len(set(names)) == len(names) else []
+
+
+_AXES = [("symbol", rf"\hat{{{axis}}}") for axis in "ijk"]
+
+
+def _vector(point: Tuple) -> tuple | None:
+    r"""The tree of 3\hat{i} + 4\hat{j}, which (3, 4) stands for beside such a one."""
+    if len(point.items) > len(_AXES) or not all(isinstance(item, Quantity) for item in point.items):
+        return None
+    return ("add", tuple(("mul", (item.tree, axis)) for item, axis in zip(point.items, _AXES, strict=False)))
+
+
+def _to_the_minute(time: Colon) -> Colon:
+    return replace(time, parts=(*time.parts, ("number", Fraction(0), False))) if len(time.parts) == 1 else time
+
+
 def _distinct(items: list[Value]) -> list[Value]:
     found: list[Value] = []
     for item in items:
@@ -262,5 +294,5 @@ def _in_one_unit(gold: Quantity, answer: Quantity):
         yield None, None, f"another unit: {answer.unit} and not {gold.unit}"
     elif factor == 1:
         yield gold.tree, answer.tree, ", the same unit"
-    else:
-        yield gold.tree, ("mul", (answer.tree, ("number", factor, False))), f", {answer.unit} in {gold.unit}"
+    else:  # in the unit of the answer, whose digits say how far it was rounded
+        yield ("div", gold.tree, ("number", factor, False)), answer.tree, f", {gold.unit} in {answer.unit}"
