@@ -91,6 +91,10 @@ def stripped(tokens) -> list[Token]:
         first, last = tokens[0], tokens[-1]
         if len(tokens) == 1 and first.kind == "group":
             tokens = list(first.items)
+        elif len(tokens) > 1 and first.text.lower() in _ABOUT and first.kind == "word" and _is_number(tokens[1]):
+            tokens.pop(0)
+        elif len(tokens) > 1 and last.text in ("only", "approximately") and _is_number(tokens[-2]):
+            tokens.pop()
         elif last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command"):
             tokens.pop()
         elif first.text in (
@@ -159,6 +163,13 @@ def compound(tokens) -> list[list[Token]]:
 
 
 _ARC, _FEET = {1: "arcminute", 2: "arcsecond"}, {1: "foot", 2: "inch"}
+
+
+_ABOUT = frozenset({"about", "approximately", "approx", "roughly", "around", "exactly", "only"})
+
+
+def _is_number(token: Token) -> bool:
+    return token.kind in ("number", "frac", "sqrt") or token.text in _CURRENCIES
 
 
 def joined_thousands(tokens) -> list[Token]:
