@@ -515,6 +515,13 @@ def part_in_words(row: Row, rng: random.Random, others: list[Row]) -> Iterator[s
         yield f"{row.gold}!!"
 
 
+@late_wrong(own_proof=True)
+def hundredth_of_a_part(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    r"""0.28\% for 0.28, which is 28\%."""
+    if (n := number(row.gold)) is not None and 0 < n < 1:
+        yield rf"{row.gold}\%"
+
+
 @late_right(own_proof=True)
 def thousands_in_words(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
     """3 thousand, 1.5 million."""

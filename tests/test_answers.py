@@ -280,6 +280,10 @@ KINDS = {
     "per cent and degrees": r"""
         = 35\% | 35 | 0.35 | \frac{7}{20} | 35 percent | 35\text{ percent}
         ! 35\% | 3.5 | 0.35\% | 350
+        = 0.35 | 35\% | \frac{7}{20} | 35\text{ percent}
+        ! 0.35 | 0.35\% | 35
+        ! \frac29 | \frac29\% | 22\%
+        = 35 | 35\%
         = \frac13 | 33\frac13\%
         = \sin 30^\circ | \frac12 | 0.5 | \cos 60°
         ! \sin 30^\circ | \sin 30 | \sin 60^\circ
@@ -349,7 +353,7 @@ KINDS = {
         ! y=3x-1 | Y=3x-1 | z=3x-1 | y=3X-1
         = y=\frac{x}{3} | x=3y
         ! y=3x-1 | y=3x+1 | x=3y-1 | y=3x | 3x
-        = 7 | x=7 | 7=x | |AB|=7 | x = 7.0 | f(2)=7 | \theta=7 | 3+4=7
+        = 7 | x=7 | 7=x | |AB|=7 | P(X>2)=7 | \mathbb{E}[X+1]=7 | \Pr(A\mid B)=7 | x = 7.0 | f(2)=7 | \theta=7 | 3+4=7
         ! 7 | 2x=14 | x-7=0 | 6=7 | 2+6=7 | x=6 | x>7 | x \ne 7
         ! k = 3 | m = 3 | k = -3 | 2k = 6 | k-3 = 0 | k+1=4 | 3k = 3 | 2k=7
         ! u+v=4 | 4 | u+v=5 | v=4

@@ -278,6 +278,12 @@ def _quantities(gold: Quantity, answer: Quantity, stem: bool) -> Verdict:
     return False, f"{rule} differ"
 
 
+def _is_part(tree: tuple) -> bool:
+    """Whether a constant lies between 0 and 1."""
+    found = evaluate.real(tree)
+    return found is not None and 0 < found < 1
+
+
 def _in_one_unit(gold: Quantity, answer: Quantity):
     """Pairs of trees that may be compared, and what was done to the units."""
     percent = [
@@ -286,7 +292,8 @@ def _in_one_unit(gold: Quantity, answer: Quantity):
     ]
     degree = [bool(value.unit and value.unit.dimension == units.DEGREE.dimension) for value in (gold, answer)]
     if gold.unit is None or answer.unit is None:
-        yield gold.tree, answer.tree, "" if gold.unit is answer.unit else ", a unit on one side"
+        if not (percent[1] and _is_part(gold.tree)):  # 0.28 may be 28 %, and so is not 0.28 %
+            yield gold.tree, answer.tree, "" if gold.unit is answer.unit else ", a unit on one side"
         hundredth = ("number", Fraction(1, 100), False)
         if percent[1]:
             yield gold.tree, ("mul", (answer.tree, hundredth)), ", per cent"

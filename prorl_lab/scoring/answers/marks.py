@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 from . import units
-from .notation import CONNECTIVES, FUNCTIONS, GREEK
+from .notation import CONNECTIVES, FUNCTIONS, GREEK, words
 from .tokens import Token, canonical
 
 _CURRENCIES = {
@@ -201,6 +201,13 @@ def name(tokens) -> str:
     text = canonical(tokens).strip()
     if len(tokens) > 2 and tokens[0].text == tokens[-1].text == "|" and all(t.text.isupper() for t in tokens[1:-1]):
         return text  # |AB|
+    if (
+        canonical(tokens[:1]).strip() in _CHANCES
+        and len(tokens) > 3
+        and tokens[1].text in ("(", "[")
+        and matched(tokens[1:])
+    ):
+        return text  # P(X > 2), E[X]
     body = tokens
     if tokens[-1].text == ")":
         if tokens[0].text == "(" and matched(tokens) and all(name(part) for part in split(tokens[1:-1], {","})):
@@ -224,6 +231,9 @@ def name(tokens) -> str:
     known = any(t.kind in ("word", "accent") or t.text in (r"\angle", r"\triangle") or t.upright for t in plain)
     capitals = all(t.text[0].isupper() for t in plain)
     return text if len(plain) == 1 or known or capitals else ""
+
+
+_CHANCES = words(r"P E \Pr \mathbb{P} \mathbb{E}")
 
 
 def names_in(sides) -> set[str]:
