@@ -86,85 +86,34 @@ def matched(tokens) -> bool:
 
 
 def stripped(tokens) -> list[Token]:
+    """The tokens without what only leads to the answer or ends it: braces, =, a full stop, "about", "only"."""
     tokens = list(tokens)
     while tokens:
-        first, last = tokens[0], tokens[-1]
-        if len(tokens) == 1 and first.kind == "group":
-            tokens = list(first.items)
-        elif len(tokens) > 1 and first.text.lower() in _ABOUT and first.kind == "word" and _is_number(tokens[1]):
-            tokens.pop(0)
-        elif len(tokens) > 1 and last.text in ("only", "approximately") and _is_number(tokens[-2]):
+        if len(tokens) == 1 and tokens[0].kind == "group":
+            tokens = list(tokens[0].items)
+        elif _ends(*tokens[-2:]):
             tokens.pop()
-        elif last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command"):
-            tokens.pop()
-        elif first.text in (
-            "=",
-            ":",
-            r"\approx",
-            r"\sim",
-            ",",
-            r"\therefore",
-            r"\implies",
-            r"\Rightarrow",
-        ) and first.kind in ("symbol", "command"):
+        elif _leads(*tokens[:2]):
             tokens.pop(0)
         else:
-            return tokens
+            break
     return tokens
 
 
-def behind_choice(tokens) -> list[Token]:
-    r"""The value behind a choice's letter: 12 of \textbf{(C)}\ 12."""
-    lettered = len(tokens) > 3 and tokens[1].upright and re.fullmatch(r"\([A-J]\)", canonical(tokens[:3]))
-    return tokens[3:] if lettered else tokens
+def _ends(before: Token, last: Token | None = None) -> bool:
+    if last is not None and last.kind == "word":
+        return last.text in ("only", "approximately") and _is_number(before)
+    last = last or before
+    return last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command")
 
 
-def behind_if(tokens) -> list[Token]:
-    return tokens[1:] if tokens and tokens[0].text in ("if", "for", "when", "where") else tokens
+def _leads(first: Token, after: Token | None = None) -> bool:
+    if first.kind == "word":
+        return after is not None and first.text.lower() in _ABOUT and _is_number(after)
+    return first.text in _LEADING and first.kind in ("symbol", "command")
 
 
-def lines(tokens) -> list[Token]:
-    r"""Equations set one below the other as a list of them; a line that begins with = goes on with the one above."""
-    braced = len(tokens) == 2 and tokens[0].text == r"\{"
-    if not (len(tokens) == 1 or braced) or tokens[-1].kind != "matrix":
-        return tokens
-    rows, name = tokens[-1].items, tokens[-1].text
-    if braced and name == "array":
-        name = "cases"
-    if name not in _LINES or (name == "cases" and any(len(row) > 1 for row in rows)):
-        return [tokens[-1]._replace(text=name)] if braced else tokens
-    found: list[Token] = []
-    for row in rows:
-        line = [token for cell in row for token in cell]
-        if found and line and line[0].text not in ("=", r"\approx"):
-            found = [*stripped(found), Token("symbol", ",")]
-        found += line
-    return found
-
-
-_LINES = frozenset({"aligned", "align", "align*", "gathered", "split", "cases"})
-
-
-def compound(tokens) -> list[list[Token]]:
-    r"""The parts of 2 hours and 30 minutes, 5'4'' or 30^\circ 15': each a number and a unit."""
-    starts = [
-        i
-        for i, (before, token) in enumerate(pairwise(tokens), start=1)
-        if token.kind == "number" and (before.kind == "word" or before.upright or before.text in ("'", r"\circ"))
-    ]
-    parts = [list(tokens[i:j]) for i, j in pairwise([0, *starts, len(tokens)])]
-    parts = [part[:-1] if part[-1].text == "and" else part for part in parts]
-    signs = _ARC if parts[0][-1].text == r"\circ" else _FEET
-    for part in parts if len(parts) > 1 else []:
-        primes = sum(token.text == "'" for token in part)
-        if 0 < primes <= 2 < len(part) + 1:
-            part[-primes:] = [Token("word", signs[primes], upright=True)]
-    return parts
-
-
-_ARC, _FEET = {1: "arcminute", 2: "arcsecond"}, {1: "foot", 2: "inch"}
-
-
+_LEADING = frozenset(["=", ":", ",", r"\approx", r"\sim", r"\therefore", r"\implies", r"\Rightarrow"])
 _ABOUT = frozenset({"about", "approximately", "approx", "roughly", "around", "exactly", "only"})
 
 
