@@ -121,6 +121,58 @@ def _is_number(token: Token) -> bool:
     return token.kind in ("number", "frac", "sqrt") or token.text in _CURRENCIES
 
 
+def behind_choice(tokens) -> list[Token]:
+    r"""The value behind a choice's letter: 12 of \textbf{(C)}\ 12."""
+    lettered = len(tokens) > 3 and tokens[1].upright and re.fullmatch(r"\([A-J]\)", canonical(tokens[:3]))
+    return tokens[3:] if lettered else tokens
+
+
+def behind_if(tokens) -> list[Token]:
+    return tokens[1:] if tokens and tokens[0].text in ("if", "for", "when", "where") else tokens
+
+
+def lines(tokens) -> list[Token]:
+    r"""Equations set one below the other as a list of them; a line that begins with = goes on with the one above."""
+    braced = len(tokens) == 2 and tokens[0].text == r"\{"
+    if not (len(tokens) == 1 or braced) or tokens[-1].kind != "matrix":
+        return tokens
+    rows, name = tokens[-1].items, tokens[-1].text
+    if braced and name == "array":
+        name = "cases"
+    if name not in _LINES or (name == "cases" and any(len(row) > 1 for row in rows)):
+        return [tokens[-1]._replace(text=name)] if braced else tokens
+    found: list[Token] = []
+    for row in rows:
+        line = [token for cell in row for token in cell]
+        if found and line and line[0].text not in ("=", r"\approx"):
+            found = [*stripped(found), Token("symbol", ",")]
+        found += line
+    return found
+
+
+_LINES = frozenset({"aligned", "align", "align*", "gathered", "split", "cases"})
+
+
+def compound(tokens) -> list[list[Token]]:
+    r"""The parts of 2 hours and 30 minutes, 5'4'' or 30^\circ 15': each a number and a unit."""
+    starts = [
+        i
+        for i, (before, token) in enumerate(pairwise(tokens), start=1)
+        if token.kind == "number" and (before.kind == "word" or before.upright or before.text in ("'", r"\circ"))
+    ]
+    parts = [list(tokens[i:j]) for i, j in pairwise([0, *starts, len(tokens)])]
+    parts = [part[:-1] if part[-1].text == "and" else part for part in parts]
+    signs = _ARC if parts[0][-1].text == r"\circ" else _FEET
+    for part in parts if len(parts) > 1 else []:
+        primes = sum(token.text == "'" for token in part)
+        if 0 < primes <= 2 < len(part) + 1:
+            part[-primes:] = [Token("word", signs[primes], upright=True)]
+    return parts
+
+
+_ARC, _FEET = {1: "arcminute", 2: "arcsecond"}, {1: "foot", 2: "inch"}
+
+
 def joined_thousands(tokens) -> list[Token]:
     """1,234 as one number; the tokens as they are if another comma without a blank stands beside (1,234,5)."""
     found, at = [], 0
