@@ -438,7 +438,7 @@ def policy_loss(
         loss = - 1/num_tokens * sum over answer tokens of min(ratio * A, clip(ratio, 1 - eps_low, 1 + eps_high) * A)
 
     ProRL eq. 1-3 (decoupled clip from DAPO, eq. 10), ratio = exp(logp - old_logp).  The upper bound is the wider one:
-    a token of probability 0.01 is pushed until 0.014 and not just 0.012, which helps rare tokens.
+    a token of probability 0.01 is pushed until 0.014 and not just 0.012, which is meant for rare tokens.
     `min` makes the bound one-sided: a move in the wrong direction is never clipped, short of a ratio of e^20.
 
     advantages: (B, 1) or (B, T).  mask: (B, T), bool, or float weights per token (`token_weights`); what lies outside

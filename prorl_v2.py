@@ -12,7 +12,7 @@ does not know this file, `prorl_scale` runs both.
     KL of updates 2 to 4              --kl-weighted                           DeepSeek-V3.2
     reset on a KL or entropy drift    --reset-kl-above, --reset-entropy-below ProRLv2 ("KL spike"); entropy: ours
     reset to the best validation      --reset-to best                         ours
-    warm-up of the learning rate      --learning-rate-warm-up 10              common practice
+    warm-up of the learning rate      --learning-rate-warm-up 10              common practice; again after a reset: ours
 
     python prorl_v2.py --advantage batch --length-bonus 0.1 --eps-high 0.28 --kl-kind k2      as prorl_mini.py otherwise
 

@@ -5,6 +5,7 @@ strings, no parser, no backtracking.
 """
 
 import re
+from itertools import pairwise
 
 MAX_RESPONSE = 1_000_000  # characters; 16k tokens are about 60,000
 MAX_BOX = 10_000  # characters; a longer one is none, so that many open ones are not read to the end each
@@ -93,21 +94,48 @@ def all_boxed(text: str, last: int = 20) -> list[str]:
     >>> all_boxed(r"\boxed{2} and \boxed {3}"), all_boxed(r"\boxed{2} and \boxed{3")
     (['2', '3'], [])
     """
-    starts: list[int] = []
+    return [inside for _, inside, _ in _boxes_of(text, last)]
+
+
+def joined_boxes(text: str) -> int:
+    r"""How many of the last boxes are one answer in parts, with no more than a comma, "or" and the like between.
+
+    >>> joined_boxes(r"\boxed{8} or \boxed{7}"), joined_boxes(r"first \boxed{8}. No: \boxed{7}")
+    (2, 1)
+    """
+    boxes = _boxes_of(text, 20)[::-1]
+    gaps = [text[before[2] : box[0]] for box, before in pairwise(boxes)]
+    return 1 + next((i for i, gap in enumerate(gaps) if not _joins(gap)), len(gaps))
+
+
+_JOINERS = frozenset([*"+,;/&", "or", "and", "also", "else", "maybe", "perhaps", "possibly", "either"])
+_LAYOUT = re.compile(r"\\(?:text|mathrm|mbox|q?quad|pm)?(?![A-Za-z])|[\s${}()*~]")
+
+
+def _joins(gap: str) -> bool:
+    if len(gap) > 100:
+        return False
+    words = re.findall(r"[^\W\d_]+|\S", _LAYOUT.sub(" ", gap).lower())
+    return _JOINERS.issuperset(words) and (bool(words) or "\n" not in gap)
+
+
+def _boxes_of(text: str, last: int) -> list[tuple[int, str, int]]:
+    """Of the last boxes: where each begins, what it holds, where it ends."""
+    starts: list[tuple[int, int]] = []
     end = len(text)
     while len(starts) < 2 * last and (found := max((text.rfind(name, 0, end), name) for name in _BOXES))[0] >= 0:
-        starts.append(found[0] + len(found[1]))
+        starts.append((found[0], found[0] + len(found[1])))
         end = found[0]
-    boxes: list[str] = []
+    boxes: list[tuple[int, str, int]] = []
     closed = -1
-    for start in reversed(starts):
+    for begin, start in reversed(starts):
         if start < closed:  # inside the box before it
             continue
         inside, stop = _argument(text, start)
         if inside is None:
             boxes = []
         else:
-            boxes.append(inside)
+            boxes.append((begin, inside, stop + 1))
             closed = stop
     return boxes[-last:]
 
@@ -121,7 +149,7 @@ def _argument(text: str, start: int) -> tuple[str | None, int]:
         start += 1
     if start >= end or text[start] != "{":
         one = text[start : start + 1]
-        return (one, start + 1) if one.isalnum() else (None, start)
+        return (one, start) if one.isalnum() else (None, start)
     start += 1
     depth, position = 1, start
     while position < end:

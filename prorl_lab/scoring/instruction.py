@@ -17,6 +17,7 @@ import json
 import re
 import sys
 import types
+import unicodedata
 from typing import Any
 
 import langdetect
@@ -108,7 +109,7 @@ class _Paragraphs(_instructions.ParagraphChecker):
         """A divider stands alone on its line; before the first and behind the last there need be nothing."""
         parts = [part.strip() for part in re.split(r"(?m)^[ \t]*\*\*\*[ \t]*$", value)]
         inner = parts[1 if not parts[0] else 0 : len(parts) - (not parts[-1])]
-        return all(inner) and len(inner) == self._num_paragraphs
+        return all(map(_says, inner)) and len(inner) == self._num_paragraphs
 
 
 class _FirstWord(_instructions.ParagraphFirstWordCheck):
@@ -164,6 +165,8 @@ class _KeywordFrequency(_instructions.KeywordFrequencyChecker):
 
 class _Forbidden(_instructions.ForbiddenWords):
     def check_following(self, value: str) -> bool:
+        """Nor with invisible characters in them, such as a soft hyphen or a space of no width."""
+        value = "".join(c for c in value if unicodedata.category(c) != "Cf")
         return not any(re.search(rf"(?i)(?<!\w){re.escape(word)}(?!\w)", value) for word in self._forbidden_words)
 
 

@@ -1,6 +1,7 @@
 r"""Math and STEM: is the last \boxed answer the reference's?  The doors; what is equal is told in `answers`.
 
-    1. extract   the last \boxed{...} behind the thought; as many last ones as the reference has members
+    1. extract   the last \boxed{...} behind the thought; as many last ones as the reference has members; where "or" or
+                 a comma joins several ("\boxed{7} or \boxed{8}"), all of them
     2. read      both texts into typed values (`answers.reader`)
     3. compare   by kind (`answers.compare`), which names the rule that decided
 
@@ -9,7 +10,7 @@ Nothing is evaluated as code, and no step needs more than milliseconds or a boun
 
 import re
 
-from prorl_lab.scoring.extract import after_think, all_boxed, foreign_digits, last_boxed
+from prorl_lab.scoring.extract import after_think, all_boxed, foreign_digits, joined_boxes, last_boxed
 
 from .answers import compare, marks, precision, reader
 from .answers.tokens import NotRead, canonical, tokenize
@@ -18,7 +19,7 @@ from .answers.values import Many, Text, Tuple, Value
 MAX_ANSWER = 500  # characters; longer ones only serve to slow a reader down
 STEM_TOLERANCE = float(precision.TOLERANCE)
 _CHOICE = re.compile(r"[(\[]?\s*([A-J])\s*[)\]]?(?:\s*[.:)].*)?", re.DOTALL)
-_SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|(?:or|and|,|/|&)\s*([A-J])(?![a-z])")
+_SECOND_CHOICE = re.compile(r"[(\[]([A-J])[)\]]|\b([A-J])[.):]|^\W*([A-J])$|(?:or|and|,|/|&)\s*([A-J])(?![a-z])")
 _LEAD = re.compile(r"^(?:the )?(?:correct |final )?(?:answer|option|choice)(?: is)?\s*[:=]?\s*", re.IGNORECASE)
 
 Scored = tuple[float, str, str]  # score, status, the rule that decided
@@ -45,7 +46,8 @@ def score_stem(response: str, reference: dict) -> Scored:
 def _score(response: str, reference: dict, stem: bool) -> Scored:
     answers = reference["answer"]
     golds = [gold_text(answer) for answer in (answers if isinstance(answers, list) else [answers])]
-    boxes = all_boxed(after_think(response))
+    text = after_think(response)
+    boxes = [box for box in all_boxed(text) if box] or all_boxed(text)  # "put it in \boxed{}" is said and not meant
     if not boxes or not 0 < len(boxes[-1]) <= MAX_ANSWER:
         return 0.0, "format", "no box" if not boxes else "an empty box" if not boxes[-1] else "a box too long"
     if foreign_digits(boxes[-1]):
@@ -54,7 +56,7 @@ def _score(response: str, reference: dict, stem: bool) -> Scored:
         return 0.0, "error", "the reference is empty"
     rule = ""
     for gold in golds:
-        right, rule = judge(gold, boxes, stem)
+        right, rule = judge(gold, boxes, stem, joined_boxes(text))
         if right:
             return 1.0, "ok", rule
     return 0.0, "wrong", rule
@@ -67,17 +69,21 @@ def gold_text(answer: object) -> str:
     return ", ".join(boxes) if boxes else text
 
 
-def judge(gold: str, boxes: list[str], stem: bool) -> tuple[bool, str]:
-    """Whether the last box is right, or the last ones where the reference has several members; and the rule."""
+def judge(gold: str, boxes: list[str], stem: bool, joined: int = 1) -> tuple[bool, str]:
+    """Whether the last box is right, or the last ones where the reference has several members; and the rule.
+
+    The last `joined` boxes are one answer: each of them is right, or together they are the members.
+    """
     if letter := choice(gold):
-        return choice(boxes[-1]) == letter, "choice"
+        return all(choice(box) == letter for box in boxes[-joined:]), "choice"
     expected = reader.read(gold, gold=True, stem=stem)
-    right, rule = compare.same(expected, reader.read(boxes[-1], stem=stem), stem)
+    verdicts = [compare.same(expected, reader.read(box, stem=stem), stem) for box in boxes[-joined:]]
+    right, rule = next((verdict for verdict in verdicts if not verdict[0]), verdicts[-1])
     members = len(expected.items) if isinstance(expected, Many | Tuple) else 1
-    if not right and 1 < members <= len(boxes):
-        joined = ", ".join(boxes[-members:])
-        if len(joined) <= MAX_ANSWER and not foreign_digits(joined):
-            several, last = compare.same(expected, reader.read(joined, stem=stem), stem)
+    if not right and joined <= members <= len(boxes) and members > 1:
+        text = ", ".join(boxes[-members:])
+        if len(text) <= MAX_ANSWER and not foreign_digits(text):
+            several, last = compare.same(expected, reader.read(text, stem=stem), stem)
             if several:
                 return True, f"{last} (several boxes)"
     return right, rule

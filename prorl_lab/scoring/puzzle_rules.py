@@ -206,6 +206,17 @@ def _who_is_what(text: str) -> list[tuple[str, ...]]:
     return [re.fullmatch(r"(\w+) is an? (\w+)", part).groups() for part in parts]
 
 
+def _coin_flip(answer: str, item: dict) -> bool:
+    """A probability as a decimal or a fraction.  Reasoning Gym's own pays "0" in full as the beginning of 0.0625."""
+    above, _, below = answer.partition("/")
+    return _close([number(above) / number(below or "1")], [number(item["answer"])], relative=1e-3)
+
+
+def _survo(answer: str, item: dict) -> bool:
+    """A board of numbers, as rows."""
+    return [list(map(int, row.split())) for row in answer.splitlines()] == item["metadata"]["solution"]
+
+
 def _codeio(answer: str, item: dict) -> bool:
     return answer == item["answer"].strip() or _same_json(answer, item)
 
@@ -221,6 +232,7 @@ OWN: dict[str, Rule] = {
     **dict.fromkeys(("letter_jumble", "spell_backward", "game_of_life_halting"), _same_text),
     "calendar_arithmetic": _calendar,
     "codeio": _codeio,
+    "coin_flip": _coin_flip,
     "decimal_arithmetic": _decimal_arithmetic,
     "figlet_font": _same_letters,
     "game_of_life": _same_json,
@@ -231,6 +243,7 @@ OWN: dict[str, Rule] = {
     "pool_matrix": _pool_matrix,
     "puzzle24": _puzzle24,
     "sentence_reordering": _sentence_reordering,
+    "survo": _survo,
     "word_sorting": _word_sorting,
 }
 
@@ -271,6 +284,7 @@ FORMS: dict[str, Rule] = {
     "fraction_simplification": _pattern(r"\$?(?:\\d?frac\s?\{\s?\d+\s?\}\s?\{\s?\d+\s?\}|\d+\s?/\s?\d+)\$?"),
     "graph_color": _graph_color,
     "jugs": _jugs,
+    "kakurasu": _pattern(r"[01\s]+"),
     "palindrome_partitioning": _partitions,
     "propositional_logic": _pattern(r"[A-Z()\u2227\u2228\u2192\u2194\u00ac\s]{1,500}"),
     "quantum_lock": _pattern(r"[A-Ca-c\s,\u2192>-]+"),

@@ -7,7 +7,8 @@ The order of the rules, each of which settles the kinds it names:
     sets of reals     intervals, inequalities and unions are equal as sets of numbers
     lists             the same members as often, in any order; in the same order between tuples, matrices and words
     named             x = 5 is 5, and y = 2x is 2x, but not x = 5 for y = 5
-    relations         equations up to a constant factor, inequalities up to a positive one
+    relations         equations up to a constant factor, inequalities up to a positive one; where the reference is
+                      solved (x = 7, x > 3), so must the answer be: 2x = 14 and 2x > 6 may be the question, copied
     ratio, time, base digit groups must agree; a missing base, or am/pm, is taken from the question
     quantities        values exactly (see `evaluate`); units of one dimension are converted; a missing unit, per cent or
                       degree sign is taken from the question, another unit is wrong
@@ -18,9 +19,10 @@ The order of the rules, each of which settles the kinds it names:
 import re
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 from . import evaluate, grammar, precision, relations, sets, units
-from .tokens import NotRead
+from .tokens import NotRead, formula
 from .values import IN_ORDER, Based, Chain, Colon, Joined, Many, Matrix, Quantity, Reals, Relation, Text, Tuple, Value
 
 _WORD = re.compile(r"[A-Za-z]?[a-z]{2,}")
@@ -56,6 +58,8 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
     if not (isinstance(gold, Tuple) and isinstance(answer, Tuple)) and (_is_region(gold) or _is_region(answer)):
         ours, theirs = sets.of(answer), sets.of(gold)
         if ours is not None and theirs is not None:
+            if sets.solved(gold) and not sets.solved(answer):
+                return False, "a condition that is not solved"
             one = len(sets.variables(gold) | sets.variables(answer)) < 2
             return one and sets.same(ours, theirs), "sets of reals"
     match gold, answer:
@@ -70,17 +74,20 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
                 return False, "tuples: other brackets"
             return _ordered(gold.items, answer.items, stem), "tuples"
         case (Tuple(opening="(", closing=")"), Many()) | (Many(), Tuple(opening="(", closing=")")):  # x = 1, y = 2
-            names = [item.name for item in (answer if isinstance(answer, Many) else gold).items]
-            named = all(names) and names == sorted(set(names))
-            return named and _ordered(gold.items, answer.items, stem), "named coordinates"
+            pair = [_by_name(value) for value in (gold, answer)]
+            return all(pair) and _ordered(*pair, stem), "named coordinates"
+        case (Quantity(tree=tree), Tuple() as point) | (Tuple() as point, Quantity(tree=tree)) if point.closing == ")":
+            vector = _vector(point) if any(axis in grammar.nodes(tree) for axis in _AXES) else None
+            return vector is not None and evaluate.same(tree, vector, positive=stem), "a vector as a point"
         case Matrix(), Matrix():
             if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
                 return False, "matrices: another shape"
             return all(_ordered(g, a, stem) for g, a in zip(gold.rows, answer.rows, strict=True)), "matrices"
-        case (Matrix() as matrix, Tuple(opening="(", closing=")") as point) | (
-            Tuple(opening="(", closing=")") as point,
-            Matrix() as matrix,
-        ):
+        case (Matrix() as matrix, Tuple() as point) | (Tuple() as point, Matrix() as matrix):
+            if point.opening + point.closing not in ("()", "[]"):
+                return False, "a matrix and an interval"
+            if all(isinstance(row, Tuple) and len(row.items) == len(matrix.rows[0]) for row in point.items):
+                return _same(matrix, Matrix("", rows=tuple(row.items for row in point.items)), stem)  # [[1, 2], [3, 4]]
             if 1 not in (len(matrix.rows), len(matrix.rows[0])):
                 return False, "a matrix and a point"
             entries = [cell for row in matrix.rows for cell in row]
@@ -91,8 +98,14 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
             if gold.how != answer.how:
                 return False, "sets: joined in another way"
             return _lists(Many("", items=gold.items), Many("", items=answer.items), stem)
+        case (Joined(how="union") as union, Many() as many) | (Many() as many, Joined(how="union") as union):
+            if not all(isinstance(item, Tuple) for item in union.items):
+                return False, "a union and a list"
+            return _lists(Many("", items=union.items), many, stem)  # (1, 2) or (3, 4)
         case Colon(), Colon():
             half = not (gold.half and answer.half) or gold.half == answer.half
+            if gold.half or answer.half:  # 10 a.m., 10:00 a.m.
+                gold, answer = _to_the_minute(gold), _to_the_minute(answer)
             parts = len(gold.parts) == len(answer.parts) and all(map(evaluate.same, gold.parts, answer.parts))
             return half and parts, "ratio or time"
         case Colon(parts=(above, below), half=""), Quantity(tree=("div", *_) as tree):
@@ -117,7 +130,7 @@ def _words(gold: Value, answer: Value) -> Verdict:
         return False, f"the answer is no {type(gold).__name__.lower()}: {answer.why}"
     ours, theirs = answer.text.strip(" ."), gold.text.strip(" .")
     if gold.why == IN_ORDER:  # H_2O, or H2O as it is typed
-        ours, theirs = ours.replace("_", ""), theirs.replace("_", "")
+        ours, theirs = formula(ours), formula(theirs)
     if _WORD.search(theirs) and not re.search(r"[\\_^]", theirs):
         ours, theirs = (_ARTICLES.sub("", text) for text in (ours, theirs))
         short = {w for w in re.findall(r"[A-Za-z]+", theirs) if not _WORD.fullmatch(w)}
@@ -194,6 +207,34 @@ def _lists(gold: Many, answer: Many, stem: bool) -> Verdict:
     return True, "lists"
 
 
+def _by_name(value: Tuple | Many) -> list[Value]:
+    """A point's coordinates, or what y = 2, x = 1 says of them; [] where the order of the names is not known.
+
+    Neighbours in the alphabet have one order, whatever they are said in; m = 2, b = 3 does not tell which comes first.
+    """
+    if isinstance(value, Tuple):
+        return list(value.items)
+    items = sorted(value.items, key=lambda item: item.name)
+    names = [item.name for item in items]
+    neighbours = all(len(a) == len(b) == 1 and ord(b) - ord(a) == 1 for a, b in pairwise(names))
+    known = neighbours or (all(names) and list(value.items) == items and len(set(names)) == len(names))
+    return items if known else []
+
+
+_AXES = [("symbol", rf"\hat{{{axis}}}") for axis in "ijk"]
+
+
+def _vector(point: Tuple) -> tuple | None:
+    r"""The tree of 3\hat{i} + 4\hat{j}, which (3, 4) stands for beside such a one."""
+    if len(point.items) > len(_AXES) or not all(isinstance(item, Quantity) for item in point.items):
+        return None
+    return ("add", tuple(("mul", (item.tree, axis)) for item, axis in zip(point.items, _AXES, strict=False)))
+
+
+def _to_the_minute(time: Colon) -> Colon:
+    return replace(time, parts=(*time.parts, ("number", Fraction(0), False))) if len(time.parts) == 1 else time
+
+
 def _distinct(items: list[Value]) -> list[Value]:
     found: list[Value] = []
     for item in items:
@@ -237,6 +278,12 @@ def _quantities(gold: Quantity, answer: Quantity, stem: bool) -> Verdict:
     return False, f"{rule} differ"
 
 
+def _is_part(tree: tuple) -> bool:
+    """Whether a constant lies between 0 and 1."""
+    found = evaluate.real(tree)
+    return found is not None and 0 < found < 1
+
+
 def _in_one_unit(gold: Quantity, answer: Quantity):
     """Pairs of trees that may be compared, and what was done to the units."""
     percent = [
@@ -245,7 +292,8 @@ def _in_one_unit(gold: Quantity, answer: Quantity):
     ]
     degree = [bool(value.unit and value.unit.dimension == units.DEGREE.dimension) for value in (gold, answer)]
     if gold.unit is None or answer.unit is None:
-        yield gold.tree, answer.tree, "" if gold.unit is answer.unit else ", a unit on one side"
+        if not (percent[1] and _is_part(gold.tree)):  # 0.28 may be 28 %, and so is not 0.28 %
+            yield gold.tree, answer.tree, "" if gold.unit is answer.unit else ", a unit on one side"
         hundredth = ("number", Fraction(1, 100), False)
         if percent[1]:
             yield gold.tree, ("mul", (answer.tree, hundredth)), ", per cent"
@@ -262,5 +310,5 @@ def _in_one_unit(gold: Quantity, answer: Quantity):
         yield None, None, f"another unit: {answer.unit} and not {gold.unit}"
     elif factor == 1:
         yield gold.tree, answer.tree, ", the same unit"
-    else:
-        yield gold.tree, ("mul", (answer.tree, ("number", factor, False))), f", {answer.unit} in {gold.unit}"
+    else:  # in the unit of the answer, whose digits say how far it was rounded
+        yield ("div", gold.tree, ("number", factor, False)), answer.tree, f", {gold.unit} in {answer.unit}"

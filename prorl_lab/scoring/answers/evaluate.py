@@ -13,7 +13,7 @@ and five agreements prove.
 import functools
 import random
 from fractions import Fraction
-from math import comb, factorial, isqrt
+from math import comb, factorial, isqrt, prod
 
 import mpmath
 from mpmath import mp
@@ -178,6 +178,8 @@ def value(tree: tuple, setting: dict, in_angle: bool = False):
             return to_float(inner) * mp.pi / 180 if in_angle else inner
         case ("factorial", a):
             return _factorial(value(a, setting), setting)
+        case ("double factorial", a):
+            return _double_factorial(value(a, setting), setting)
         case ("binom", n, k):
             return _binomial(value(n, setting), value(k, setting))
         case ("abs", a):
@@ -340,6 +342,15 @@ def _factorial(a, setting):
     if not setting:
         raise NotRead("a factorial of no integer")
     return mpmath.gamma(to_float(a) + 1)
+
+
+def _double_factorial(a, setting):
+    """n (n-2) (n-4) ..., of integers alone."""
+    if not isinstance(a, Fraction) or a.denominator != 1 or a < -1:
+        raise Undefined
+    if a > MAX_FACTORIAL:
+        raise NotRead("a factorial out of bounds")
+    return Fraction(prod(range(int(a), 0, -2)))
 
 
 def _binomial(n, k):

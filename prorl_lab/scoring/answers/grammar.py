@@ -5,8 +5,8 @@ A tree is a tuple: its kind, then its parts.
     ("number", Fraction, decimal?)    decimal: it was written with a point or an exponent, so it may be rounded
     ("symbol", name)  ("constant", "pi" | "e" | "i" | "inf")
     ("add", trees)  ("mul", trees)  ("neg", t)  ("div", a, b)  ("pow", a, b)  ("root", n, t)
-    ("function", name, tree, base or None)  ("apply", name, tree)  ("degree", t)  ("factorial", t)  ("binom", n, k)
-    ("floor", t)  ("ceil", t)  ("abs", t)  ("plusminus", t)  ("minusplus", t)
+    ("function", name, tree, base or None)  ("apply", name, tree)  ("degree", t)  ("binom", n, k)
+    ("factorial", t)  ("double factorial", t)  ("floor", t)  ("ceil", t)  ("abs", t)  ("plusminus", t)  ("minusplus", t)
 
 What binds: powers, then products (written or not) and quotients from left to right, then sums.  A function without
 brackets takes the product behind it up to the next function (\sin 5x \cos x).  A number followed by a fraction of two
@@ -60,6 +60,13 @@ def symbols(tree: tuple) -> frozenset[str]:
 
 def has(tree: tuple, *kinds: str) -> bool:
     return any(node[0] in kinds for node in nodes(tree))
+
+
+def renamed(tree: tuple, old: str, new: str) -> tuple:
+    """The tree with a symbol under another name."""
+    if tree == ("symbol", old):
+        return ("symbol", new)
+    return tuple(renamed(part, old, new) if isinstance(part, tuple) else part for part in tree)
 
 
 class _Parser:
@@ -122,6 +129,8 @@ class _Parser:
                 token, last = self.peek(), self.tokens[self.at - 1]
                 if token.kind == "number" and last.kind in ("number", "letter", "accent"):
                     raise NotRead("a number behind a number")
+                if token.kind == "group" and token.items[0].kind == "number" and last.kind in ("number", "group"):
+                    raise NotRead("digits in braces behind a number")  # 2{3} is 23 to the eye
                 factors.append(self.power())
             else:
                 return factors[0] if len(factors) == 1 else ("mul", tuple(factors))
@@ -166,7 +175,9 @@ class _Parser:
     def postfix(self, tree: tuple) -> tuple:
         while self.text() == "!":
             self.at += 1
-            tree = ("factorial", tree)
+            double = self.text() == "!" and not self.peek().blank
+            self.at += double
+            tree = ("double factorial" if double else "factorial", tree)
         if self.text() == _DEGREE:
             self.at += 1
             tree = ("degree", tree)
@@ -271,10 +282,12 @@ class _Parser:
         return ("number", value, decimal)
 
     def repeating(self, text: str) -> Fraction | None:
-        r"""0.1\overline{6}: the accent's digits for ever; also 3.\overline{3}, whose point is a token of its own."""
+        r"""0.1\overline{6}: the accent's digits for ever; 3.\overline{3} and 3.(3), whose point stands apart."""
         after, ahead = self.peek(), 0
         if after is not None and after.text == "." and "." not in text:
             text, ahead, after = text + ".", 1, self.peek(1)
+        if ahead and after is not None and after.text == "(" and (closing := self.peek(3)) and closing.text == ")":
+            after, ahead = Token("accent", r"\overline", items=(self.peek(2),)), 3
         if (
             after is None
             or after.kind != "accent"
@@ -360,6 +373,9 @@ class _Parser:
         self.depth -= 1
         if name == r"\sqrt":
             tree = ("root", ("number", Fraction(2), False), argument)
+        elif name == r"\cis":
+            sine = ("mul", (("constant", "i"), ("function", "sin", argument)))
+            tree = ("add", (("function", "cos", argument), sine))
         elif name == r"\exp":
             tree = ("pow", ("constant", "e"), argument)
         else:

@@ -4,14 +4,15 @@ import re
 from itertools import pairwise
 
 from . import units
-from .notation import CONNECTIVES, FUNCTIONS, GREEK
+from .notation import CONNECTIVES, FUNCTIONS, GREEK, words
 from .tokens import Token, canonical
 
-_CURRENCIES = {r"\$": units.DOLLAR, "$": units.DOLLAR, "€": units.EURO, "£": units.POUND_STERLING, "¥": units.YEN}
-_LEAD = re.compile(
-    r"^\s*(?:\\text\{)?\s*(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)\s*(?:is\b|:|=)\s*\}?\s*:?\s*",
-    re.IGNORECASE,
-)
+_CURRENCIES = {
+    **{r"\$": units.DOLLAR, "$": units.DOLLAR, "USD": units.DOLLAR, "€": units.EURO, "¢": units.KNOWN["cent"]},
+    **{"£": units.POUND_STERLING, "¥": units.YEN, "₹": units.KNOWN["rupee"], "Rs": units.KNOWN["rupee"]},
+}
+_ANSWER_IS = r"\s*(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)\s*(?:is\b|:|=)\s*"
+_LEAD = re.compile(rf"^(?:\\text\{{{_ANSWER_IS}\}}|(\\text\{{)?{_ANSWER_IS})\s*:?\s*", re.IGNORECASE)
 
 # $...$ within a text, by Pandoc's rule, which leaves the dollars of "$5 or $6" alone.
 _MATH = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])((?:[^$\\]|\\.)+?)(?<=\S)\1(?![\d$])", re.DOTALL)
@@ -19,7 +20,7 @@ _MATH = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])((?:[^$\\]|\\.)+?)(?<=\S)\1(?!
 
 def lead(text: str) -> str:
     """The text without "The answer is" in front."""
-    return _LEAD.sub("", text.strip())
+    return _LEAD.sub(r"\1", text.strip())
 
 
 def bare(text: str) -> str:
@@ -85,26 +86,91 @@ def matched(tokens) -> bool:
 
 
 def stripped(tokens) -> list[Token]:
+    """The tokens without what only leads to the answer or ends it: braces, =, a full stop, "about", "only"."""
     tokens = list(tokens)
     while tokens:
-        first, last = tokens[0], tokens[-1]
-        if len(tokens) == 1 and first.kind == "group":
-            tokens = list(first.items)
-        elif last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command"):
+        if len(tokens) == 1 and tokens[0].kind == "group":
+            tokens = list(tokens[0].items)
+        elif _ends(*tokens[-2:]):
             tokens.pop()
-        elif first.text in (
-            "=",
-            ":",
-            r"\approx",
-            ",",
-            r"\therefore",
-            r"\implies",
-            r"\Rightarrow",
-        ) and first.kind in ("symbol", "command"):
+        elif _leads(*tokens[:2]):
             tokens.pop(0)
         else:
-            return tokens
+            break
     return tokens
+
+
+def _ends(before: Token, last: Token | None = None) -> bool:
+    if last is not None and last.kind == "word":
+        return last.text in ("only", "approximately") and _is_number(before)
+    last = last or before
+    return last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command")
+
+
+def _leads(first: Token, after: Token | None = None) -> bool:
+    if first.kind == "word":
+        return after is not None and first.text.lower() in _ABOUT and _is_number(after)
+    return first.text in _LEADING and first.kind in ("symbol", "command")
+
+
+_LEADING = frozenset(["=", ":", ",", r"\approx", r"\sim", r"\therefore", r"\implies", r"\Rightarrow"])
+_ABOUT = frozenset({"about", "approximately", "approx", "roughly", "around", "exactly", "only"})
+
+
+def _is_number(token: Token) -> bool:
+    return token.kind in ("number", "frac", "sqrt") or token.text in _CURRENCIES
+
+
+def behind_choice(tokens) -> list[Token]:
+    r"""The value behind a choice's letter: 12 of \textbf{(C)}\ 12."""
+    lettered = len(tokens) > 3 and tokens[1].upright and re.fullmatch(r"\([A-J]\)", canonical(tokens[:3]))
+    return tokens[3:] if lettered else tokens
+
+
+def behind_if(tokens) -> list[Token]:
+    return tokens[1:] if tokens and tokens[0].text in ("if", "for", "when", "where") else tokens
+
+
+def lines(tokens) -> list[Token]:
+    r"""Equations set one below the other as a list of them; a line that begins with = goes on with the one above."""
+    braced = len(tokens) == 2 and tokens[0].text == r"\{"
+    if not (len(tokens) == 1 or braced) or tokens[-1].kind != "matrix":
+        return tokens
+    rows, name = tokens[-1].items, tokens[-1].text
+    if braced and name == "array":
+        name = "cases"
+    if name not in _LINES or (name == "cases" and any(len(row) > 1 for row in rows)):
+        return [tokens[-1]._replace(text=name)] if braced else tokens
+    found: list[Token] = []
+    for row in rows:
+        line = [token for cell in row for token in cell]
+        if found and line and line[0].text not in ("=", r"\approx"):
+            found = [*stripped(found), Token("symbol", ",")]
+        found += line
+    return found
+
+
+_LINES = frozenset({"aligned", "align", "align*", "gathered", "split", "cases"})
+
+
+def compound(tokens) -> list[list[Token]]:
+    r"""The parts of 2 hours and 30 minutes, 5'4'' or 30^\circ 15': each a number and a unit."""
+    starts = [
+        i
+        for i, (before, token) in enumerate(pairwise(tokens), start=1)
+        if token.kind == "number" and (before.kind == "word" or before.upright or before.text in ("'", r"\circ"))
+    ]
+    parts = [list(tokens[i:j]) for i, j in pairwise([0, *starts, len(tokens)])]
+    parts = [part[:-1] if part[-1].text == "and" else part for part in parts]
+    signs = _ARC if parts[0][-1].text == r"\circ" else _FEET
+    for part in parts if len(parts) > 1 else []:
+        primes = sum(token.text == "'" for token in part)
+        if 0 < primes <= 2 < len(part) + 1:
+            part[-primes:] = [Token("word", signs[primes], upright=True)]
+    return parts
+
+
+_ARC, _FEET = {1: "arcminute", 2: "arcsecond"}, {1: "foot", 2: "inch"}
 
 
 def joined_thousands(tokens) -> list[Token]:
@@ -134,6 +200,15 @@ def name(tokens) -> str:
     if not tokens:
         return ""
     text = canonical(tokens).strip()
+    if len(tokens) > 2 and tokens[0].text == tokens[-1].text == "|" and all(t.text.isupper() for t in tokens[1:-1]):
+        return text  # |AB|
+    if (
+        canonical(tokens[:1]).strip() in _CHANCES
+        and len(tokens) > 3
+        and tokens[1].text in ("(", "[")
+        and matched(tokens[1:])
+    ):
+        return text  # P(X > 2), E[X]
     body = tokens
     if tokens[-1].text == ")":
         if tokens[0].text == "(" and matched(tokens) and all(name(part) for part in split(tokens[1:-1], {","})):
@@ -159,6 +234,9 @@ def name(tokens) -> str:
     return text if len(plain) == 1 or known or capitals else ""
 
 
+_CHANCES = words(r"P E \Pr \mathbb{P} \mathbb{E}")
+
+
 def names_in(sides) -> set[str]:
     return {
         canonical([token]).strip()
@@ -180,7 +258,8 @@ def currency(tokens) -> tuple[units.Unit | None, list[Token]]:
     tokens = list(tokens)
     for at in (0, 1):
         if at < len(tokens) - 1 and tokens[at].text in _CURRENCIES and (at == 0 or tokens[0].text in "+-"):
-            return _CURRENCIES[tokens[at].text], tokens[:at] + tokens[at + 1 :]
+            after = at + 1 + (tokens[at + 1].text == "." and at + 2 < len(tokens))  # Rs. 5
+            return _CURRENCIES[tokens[at].text], tokens[:at] + tokens[after:]
     if len(tokens) > 1 and tokens[-1].text in _CURRENCIES:
         return _CURRENCIES[tokens[-1].text], tokens[:-1]
     return None, tokens

@@ -5,13 +5,16 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-FUNCTIONS = words(r"\sin \cos \tan \cot \sec \csc \arcsin \arccos \arctan \sinh \cosh \tanh \log \ln \lg \exp \sqrt")
+FUNCTIONS = words(
+    r"\sin \cos \tan \cot \sec \csc \arcsin \arccos \arctan \sinh \cosh \tanh \cis \log \ln \lg \exp \sqrt"
+)
 GREEK = words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
 )
 CONNECTIVES = frozenset({"or", "and"})
-PLAIN_WORDS = words("per sq kg km cm ft mph mol Hz kHz MHz kJ MJ kW kPa kN eV keV MeV")  # not mg: mass times gravity
+# Not mg: mass times gravity.
+PLAIN_WORDS = words("per mod sq kg km cm ft mph mol Hz kHz MHz kJ MJ kW kPa kN eV keV MeV kWh")
 
 _UNICODE = {
     "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∞": r"\infty ", "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ",
@@ -21,11 +24,12 @@ _UNICODE = {
     "⋯": r"\ldots ", "°": r"^\circ ", "º": r"^\circ ", "′": "'", "’": "'", "″": "''", "ℝ": r"\mathbb{R}",
     "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "∠": r"\angle ", "△": r"\triangle ",
     "→": r"\to ", "⟨": r"\langle ", "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ",
-    "⌉": r"\rceil ", "∣": "|", "、": ",", "。": ".", "％": r"\%", "µ": r"\mu ", "Ω": r"\Omega ", "ϕ": r"\phi ",
-    "\u00a0": " ", "\u2009": r"\,", "\u202f": r"\,", "\u200b": "", "\u2061": "", "\u2062": "", "\ufeff": "",
-    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-    "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}", "⅙": r"\frac{1}{6}",
-    "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
+    "⌉": r"\rceil ", "∣": "|", "、": ",", "。": ".", "％": r"\%", "µ": r"\mu ", "Å": r"\AA ", "Ω": r"\Omega ",
+    "ϕ": r"\phi ", "\u00a0": " ", "\u2009": r"\,", "\u202f": r"\,", "\u200b": "", "\u2061": "", "\u2062": "",
+    "\ufeff": "", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}",
+    "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}",
+    "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
 }  # fmt: skip
 _GREEK_LETTERS = dict(zip("αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΠΣΦΨ", str.split(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
@@ -40,7 +44,8 @@ LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+
 
 DROPPED = words(
     r"\left \right \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl \biggr \displaystyle \textstyle"
-    r" \scriptstyle \limits \nolimits \! \/ \- \mathstrut \relax \normalsize \large \small"
+    r" \scriptstyle \limits \nolimits \! \/ \- \mathstrut \relax"
+    r" \tiny \scriptsize \footnotesize \small \normalsize \large \Large \LARGE \huge \Huge \checkmark \blacksquare \qed"
     r" \mathop \mathrel \mathbin \protect \smallskip \strut \noindent \centering \null"
 )
 BLANKS = words(r"\, \; \: \> \quad \qquad \enspace \thinspace \space \hfill") | {"\\ ", "\\\n", "\\\t"}
@@ -52,8 +57,10 @@ UPRIGHT = words(
 STYLES = words(r"\rm \bf \it \tt \sf \sc \cal")  # for the rest of a group
 FONT = words(
     r"\mathbf \boldsymbol \bm \mathit \mathsf \mathtt \pmb \boxed \fbox \framebox \underline \mathnormal \num \ang"
-    r" \underbrace \overbrace \cancel \smash \ensuremath"
+    r" \underbrace \overbrace \smash \ensuremath"
 )
+BOLD = words(r"\mathbf \boldsymbol \bm \pmb")
+PLAIN_SIGNS = {"<=>": r"\iff ", "<=": r"\le ", ">=": r"\ge ", "-->": r"\to ", "->": r"\to "}
 ACCENTS = words(
     r"\overline \bar \dot \ddot \hat \widehat \tilde \widetilde \vec \overrightarrow \overleftrightarrow"
     r" \mathbb \mathcal \mathfrak \mathscr \overset"

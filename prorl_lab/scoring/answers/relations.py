@@ -13,6 +13,8 @@ Verdict = tuple[bool, str]
 
 
 def relations(gold: Value, answer: Value, stem: bool) -> Verdict:
+    if isinstance(gold, Quantity) and isinstance(answer, Relation) and not grammar.symbols(gold.tree):
+        return False, "an equation that is not solved"
     ours, theirs = equation(answer), equation(gold)
     if ours is not None and theirs is not None:
         return proportional(theirs, ours, stem, False), "equations up to a factor"

@@ -53,6 +53,17 @@ def variables(value: Value) -> set[str]:
     return {value.name} - {""}
 
 
+def solved(value: Value) -> bool:
+    """Whether each side of its inequalities is a constant, a variable, or the variable's absolute value."""
+    match value:
+        case Joined(items=items):
+            return all(map(solved, items))
+        case Relation(sides=sides):
+            bare = (_variables(side[1] if side[0] == "abs" else side) for side in sides)
+            return all(side[0] == "symbol" or not grammar.symbols(side) for side in bare)
+    return True
+
+
 def _pieces(value: Value) -> list[Piece] | None:
     match value:
         case Reals():

@@ -30,6 +30,9 @@ STRUCTURES = ("frac", "sqrt", "binom")
 
 _MARK = r"(?:\{,\}|,\\!\s*|\\[,!:;]\s*)"  # a thousands mark that no list has
 _THOUSANDS = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_MARK}\d{{3}})+(?!\d)")
+# 1.234.567 and 1'234'567: elsewhere the marks of thousands, and nothing else that a number can be.
+_FOREIGN_THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:(?:\.\d{3}){2,}|(?:'\d{3})+)(?![\d.'])")
+_POWER = re.compile(r"(?<=[\w)}\]])\s*\*\*\s*(?=[\w({+-])")  # x**2, as Python has it
 _PIECE = re.compile(
     r"(?P<blank>\s+)|(?P<number>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+(?![\d^_]))?)|(?P<command>\\(?:[A-Za-z]+\*?|.))"
     r"|(?P<letters>[A-Za-z]+|(?:(?![A-Za-z_])[^\W\d])+)|(?P<symbol>.)",
@@ -55,6 +58,10 @@ def _plain(text: str) -> str:
         text = text.translate(notation.TRANSLATION)
     text = re.sub(r"\.\.\.+", r"\\ldots ", text)
     text = re.sub(r"(?<![A-Za-z])([ap])\.\s?m(?:\.|\b)", r"\\text{\1m}", text, flags=re.IGNORECASE)
+    for plain, command in notation.PLAIN_SIGNS.items():
+        text = text.replace(plain, command)
+    text = _POWER.sub("^", text)
+    text = _FOREIGN_THOUSANDS.sub(lambda m: re.sub("[.']", "", m[0]), text)
     return _THOUSANDS.sub(lambda m: re.sub(_MARK, "", m[0]), text)
 
 
@@ -205,6 +212,8 @@ def _command(name: str, items: _Items, upright: bool, blank: bool) -> list[Token
     """A command (an alias's target already) with what it takes."""
     if name in notation.UPRIGHT or name in notation.FONT:
         inner = _rewrite(items.argument(whole_number=True), upright or name in notation.UPRIGHT)
+        if name in notation.BOLD and _axis(inner):  # \mathbf{i} is \hat{i}
+            return [Token("accent", r"\hat", blank, items=tuple(inner))]
         if name == r"\ang":
             inner += [Token("symbol", "^"), Token("command", r"\circ")]
         return _spliced(inner, blank, name in notation.UPRIGHT)
@@ -230,7 +239,8 @@ def _command(name: str, items: _Items, upright: bool, blank: bool) -> list[Token
     if name in notation.ACCENTS:
         if name == r"\overset":
             items.argument()
-        return [Token("accent", name, blank, upright, tuple(_rewrite(items.argument(whole_number=True), upright)))]
+        inner = _rewrite(items.argument(whole_number=True), upright)
+        return [Token("accent", r"\hat" if name == r"\vec" and _axis(inner) else name, blank, upright, tuple(inner))]
     if name == r"\mathbb{R}":
         return [Token("accent", r"\mathbb", blank, items=(Token("letter", "R"),))]
     if name == r"\begin":
@@ -247,6 +257,11 @@ def _command(name: str, items: _Items, upright: bool, blank: bool) -> list[Token
         else "symbol"
     )
     return [Token(kind, name, blank, upright)]
+
+
+def _axis(tokens: list[Token]) -> bool:
+    """Whether this is the name of a unit vector: i, j, k."""
+    return len(tokens) == 1 and tokens[0].text in ("i", "j", "k")
 
 
 def _spliced(inner: list[Token], blank: bool, flat: bool) -> list[Token]:
@@ -308,17 +323,27 @@ def canonical(tokens) -> str:
     out: list[str] = []
     last = None
     for token in tokens:
+        text = _text(token)
         apart = last is not None and (
-            (last.kind == token.kind == "number")
+            (out[-1][-1:].isdigit() and text[:1].isdigit())
             or (
                 token.blank
                 and "word" in (last.kind, token.kind)
                 and {last.kind, token.kind} <= {"word", "letter", "number"}
             )
         )
-        out.append(" " * apart + _text(token))
+        out.append(" " * apart + text)
         last = token
     return "".join(out)
+
+
+def formula(text: str) -> str:
+    """A substance's canonical text as one types it: no _, and its charge in one order.
+
+    >>> formula("SO_4^{-2}"), formula("SO4^2-")
+    ('SO4^2-', 'SO4^2-')
+    """
+    return re.sub(r"\^\{?(\d*)([+-])(\d*)\}?", r"^\1\3\2", text.replace("_", ""))
 
 
 def _text(token: Token) -> str:

@@ -5,6 +5,7 @@ exponent, which is never the number's (15 cm^2 is not 225).  Words that stand be
 (`16 daps`) are a unit by name; words that change what is said (million, not, or more, ...) are none.
 """
 
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -52,32 +53,39 @@ S+ siemens+                 1               kg-1 m-2 s3 A2
 Bq+ becquerel+              1               s-1
 M+ molar                    1000            mol m-3
 L+ l+ liter+ litre+         1/1000          m3
+Nm+                         1               kg m2 s-2
+Wh+                         3600            kg m2 s-2
+Ah+                         3600            A s
 eV+ electronvolt+           1.602176634e-19 kg m2 s-2
 cal+ calorie+               4.184           kg m2 s-2
 atm atmosphere              101325          kg m-1 s-2
 bar+                        100000          kg m-1 s-2
-torr mmHg                   133.322         kg m-1 s-2
+torr mmHg                   101325/760      kg m-1 s-2
 u amu                       1.66053907e-27  kg
-angstrom                    1e-10           m
+angstrom AA                 1e-10           m
 in inch inches              0.0254          m
 ft foot feet                0.3048          m
 yd yard                     0.9144          m
 mi mile                     1609.344        m
 mph                         0.44704         m s-1
 kmh kph kmph                5/18            m s-1
-rpm                         1               rev
+rev revolution              1               rev
+rpm                         1/60            rev s-1
 acre                        4046.8564224    m2
 pound lb                    0.45359237      kg
 ounce oz                    0.028349523125  kg
-ton tonne                   1000            kg
+ton tonne t                 1000            kg
 gallon                      1               gallon
 dollar USD buck             1               dollar
 cent                        0.01            dollar
 euro EUR                    1               euro
+rupee Rs INR                1               rupee
 rad radian                  1               rad
 degC celsius                1               celsius
 degF fahrenheit             1               fahrenheit
 degree deg                  1               degree
+arcminute arcmin            1/60            degree
+arcsecond arcsec            1/3600          degree
 percent                     1               percent
 """
 _PREFIXES = {
@@ -92,13 +100,21 @@ _UNNAMED = {  # "5 square units" is 5 of whatever squares the question speaks of
 
 # Behind a number they change its value or its sense, so they are no unit.
 _NO_UNITS = words(
-    "hundred thousand million billion trillion dozen half quarter third not no none or and nor but than more "
+    "not no none or and nor but than more alternatively perhaps maybe possibly either otherwise unless instead "
     "less fewer at least most over under above below about between to from up except excluding including if "
     "when where with without times plus minus negative positive squared cubed factorial root mod modulo "
-    "remainder base power of am pm x y z one two three four five six seven eight nine ten twice double triple "
+    "remainder base power of am pm x y z twice double triple doubled halved tripled "
     "bc ad undefined infinite solution solutions th st nd rd true false yes only is are was be nonzero maximum "
     "minimum max min"
 )
+_COUNTS = re.compile(  # ten, tenths, tens, twentieth, dozens: more numbers, which none of the table's units is
+    r"(?:half|halves?|quarters?|thirds?|fourths?|zero|one|two|three|four|five|nine|twelve|"
+    r"(?:fif|six|seven|eigh|nin|ten|eleven|twelf|(?:thir|four|fif|six|seven|eigh|nine)teen|"
+    r"(?:twen|thir|for|fif|six|seven|eigh|nine)t(?:y|ie)|hundred|thousand|million|billion|trillion|dozen|lakh|crore|"
+    r"eight)(?:th)?s?)"
+)
+# What a number before them is multiplied by.
+MAGNITUDES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
 def _table() -> dict[str, Unit]:
@@ -137,7 +153,8 @@ DEGREE, PERCENT, DOLLAR, EURO = KNOWN["degree"], KNOWN["percent"], KNOWN["dollar
 POUND_STERLING, YEN = Unit("£", Fraction(1), (("£", 1),)), Unit("¥", Fraction(1), (("¥", 1),))
 # Commands of siunitx that a unit may begin with.
 MACROS = frozenset(
-    {name for name in KNOWN if len(name) > 3 and name.islower()}
+    {"AA"}
+    | {name for name in KNOWN if len(name) > 3 and name.islower()}
     | {p for p in _PREFIXES if len(p) > 3}
     | {"per", "cubic", "square"}
 )
@@ -148,6 +165,8 @@ PLAIN_LETTERS = frozenset("mskNJWVKACLTM")
 def read(tokens) -> Unit | None:
     """The unit that these tokens are, from the first to the last; else None."""
     name = canonical(tokens).strip(" .")
+    if name.lower() == "per cent":
+        return PERCENT
     if name.lower() in _UNNAMED:
         return Unit(name, dimension=(("unit", _UNNAMED[name.lower()]),))
     try:
@@ -160,7 +179,7 @@ def read(tokens) -> Unit | None:
         (token.kind == "word" and token.text.isalpha()) or (token.kind == "letter" and token.upright) for token in nouns
     )
     texts = [token.text.lower() for token in nouns]
-    if nouns and named and len(nouns) <= 5 and not _NO_UNITS & set(texts):
+    if nouns and named and len(nouns) <= 5 and not _NO_UNITS & set(texts) and not any(map(_COUNTS.fullmatch, texts)):
         return Unit(" ".join(text.removesuffix("s") for text in texts))
     return None
 
@@ -189,12 +208,15 @@ class _Product:
             raise NotRead("no unit")
         if self.text() == "1" and len(self.tokens) > 1 and self.tokens[1].text == "/":
             self.at += 1
+        below = False
         while self.at < len(self.tokens):
             sign = -1 if self.take("/", "per") else 1
             ahead = {"square": 2, "sq": 2, "cubic": 3}.get(self.take("square", "sq", "cubic"), 1)
             self.take(".")
             part, inner = self.base()
             power = sign * ahead * self.exponent()
+            power = -power if below and sign == 1 and power > 0 else power  # J/mol K is J/(mol K)
+            below = below or sign == -1
             power *= {"squared": 2, "cubed": 3}.get(self.take("squared", "cubed"), 1)
             factor *= part**power
             for base, n in inner.items():
@@ -267,7 +289,12 @@ def same(a: Unit, b: Unit) -> bool | Fraction:
     for one, other in ((a, b), (b, a)):
         if one.dimension and one.dimension[0][0] == "unit" and other.dimension == (("m", one.dimension[0][1]),):
             return Fraction(1)
-    if a.dimension is not None and a.dimension == b.dimension:
-        return b.factor / a.factor
+    if a.dimension is not None and b.dimension is not None:  # nM is not nm
+        if b.dimension == DEGREE.dimension and a.dimension in (
+            KNOWN["celsius"].dimension,
+            KNOWN["fahrenheit"].dimension,
+        ):
+            return Fraction(1)  # 20 degrees, of those that the question speaks of
+        return a.dimension == b.dimension and b.factor / a.factor
     plain = [unit.name.lower().removesuffix("s") for unit in (a, b)]
     return Fraction(1) if plain[0] == plain[1] else False
