@@ -488,6 +488,62 @@ def choice_of_another(row: Row, rng: random.Random, others: list[Row]) -> Iterat
         yield from (f"{d}. {c}", rf"\text{{{d}}}, \text{{{c}}}", f"{c}pple", f"{c}^2", f"-{c}", f"2{c}")
 
 
+@late_wrong(own_proof=True)
+def box_beside_another(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    r"""\boxed{9876} or \boxed{42}: two answers, whichever comes last."""
+    if integer(row.gold) is not None:
+        yield f"9876}}${rng.choice((' or ', ', ', ' and ', ''))}$\\boxed{{{row.gold}"
+
+
+@late_wrong(own_proof=True)
+def condition_unsolved(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    r"""2x > 6 for (3, \infty), 2x + 1 = 7 for x = 3: of the same solutions, but as a question has it; not an answer."""
+    ends = _interval(row.gold)
+    if ends and "infty" in ends[2] and (low := integer(ends[1])) is not None:
+        sign = r"\ge" if ends[0] == "[" else ">"
+        yield from (rf"2x {sign} {2 * low}", rf"x + 1 {sign} {low + 1}")
+    if found := re.fullmatch(r"([a-z]) ?= ?(-?\d+)", row.gold):
+        yield from (f"2{found[1]} + 1 = {2 * int(found[2]) + 1}", f"{found[1]} - 1 = {int(found[2]) - 1}")
+
+
+@late_wrong(own_proof=True)
+def part_in_words(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """7 tenths, 7 dozens, 7!!: numbers, and other ones than 7."""
+    if integer(row.gold) not in (None, 0, 1, 2):
+        yield rf"{row.gold}\text{{ {rng.choice(('tenths', 'halves', 'sixteenths', 'dozens', 'millions'))}}}"
+    if 3 < (integer(row.gold) or 0) < 100:
+        yield f"{row.gold}!!"
+
+
+@late_wrong(own_proof=True)
+def hundredth_of_a_part(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    r"""0.28\% for 0.28, which is 28\%."""
+    if (n := number(row.gold)) is not None and 0 < n < 1:
+        yield rf"{row.gold}\%"
+
+
+@late_right(own_proof=True)
+def thousands_in_words(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """3 thousand, 1.5 million."""
+    n = integer(row.gold) or 0
+    if n > 0 and n % 1000 == 0:
+        yield from (rf"{n // 1000}\text{{ thousand}}", rf"{n / 10**6:.12g}\text{{ million}}")
+
+
+@late_right(own_proof=True)
+def value_before_its_name(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    """42 = x."""
+    if integer(row.gold) is not None:
+        yield f"{row.gold} = {rng.choice('xnk')}"
+
+
+@late_right(own_proof=True)
+def letter_before_value(row: Row, rng: random.Random, others: list[Row]) -> Iterator[str]:
+    r"""\textbf{(C)}\ 42: the choice's letter and what it stands for."""
+    if number(row.gold) is not None:
+        yield rf"\textbf{{({rng.choice('ABCDE')})}}\ {row.gold}"
+
+
 # --- edits of tokens, and one respelling upon another: kinds without a hypothesis
 
 TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|\d|[a-zA-Z]|\S")

@@ -6,6 +6,7 @@ A run is a folder of `prorl_mini`, `prorl_v2` or `prorl_scale`, finished or at w
 seed alone are one arm: drawn as their mean, with the range from the lowest to the highest seed.
 """
 
+import io
 import itertools
 import json
 import sys
@@ -113,6 +114,8 @@ def over_seeds(curves: list[Curve]) -> tuple[list[int], np.ndarray, np.ndarray, 
 
 def draw(arms: dict[str, list[RunData]], path: Path) -> None:
     """`PANELS`, an arm a colour: the mean of its seeds, and their range behind it."""
+    from PIL import Image  # matplotlib brings it
+
     plt = pyplot()
     figure, axes = plt.subplots(2, 4, figsize=(16, 7))
     for axis, (key, title) in zip(axes.flat, PANELS.items(), strict=True):
@@ -139,7 +142,9 @@ def draw(arms: dict[str, list[RunData]], path: Path) -> None:
     figure.tight_layout(rect=(0, 0.03 + 0.03 * -(-len(labels) // 4), 1, 1))
     unfinished = path.with_name(path.name + ".tmp")  # someone may be looking at the one before
     try:
-        figure.savefig(unfinished, dpi=80, format="png")
+        figure.savefig(drawn := io.BytesIO(), dpi=80)
+        few_colours = Image.open(drawn).convert("RGB").quantize(128)  # a third of the bytes, and results/ keeps them
+        few_colours.save(unfinished, "png", optimize=True)
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ The order of the rules, each of which settles the kinds it names:
 import re
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 from . import evaluate, grammar, precision, relations, sets, units
 from .tokens import NotRead, formula
@@ -85,6 +86,8 @@ def _same(gold: Value, answer: Value, stem: bool) -> Verdict:
         case (Matrix() as matrix, Tuple() as point) | (Tuple() as point, Matrix() as matrix):
             if point.opening + point.closing not in ("()", "[]"):
                 return False, "a matrix and an interval"
+            if all(isinstance(row, Tuple) and len(row.items) == len(matrix.rows[0]) for row in point.items):
+                return _same(matrix, Matrix("", rows=tuple(row.items for row in point.items)), stem)  # [[1, 2], [3, 4]]
             if 1 not in (len(matrix.rows), len(matrix.rows[0])):
                 return False, "a matrix and a point"
             entries = [cell for row in matrix.rows for cell in row]
@@ -205,11 +208,17 @@ def _lists(gold: Many, answer: Many, stem: bool) -> Verdict:
 
 
 def _by_name(value: Tuple | Many) -> list[Value]:
-    """A point's coordinates, or what y = 2, x = 1 says of them, in the order of the names; [] without names."""
-    names = [item.name for item in value.items]
+    """A point's coordinates, or what y = 2, x = 1 says of them; [] where the order of the names is not known.
+
+    Neighbours in the alphabet have one order, whatever they are said in; m = 2, b = 3 does not tell which comes first.
+    """
     if isinstance(value, Tuple):
         return list(value.items)
-    return sorted(value.items, key=lambda item: item.name) if all(names) and len(set(names)) == len(names) else []
+    items = sorted(value.items, key=lambda item: item.name)
+    names = [item.name for item in items]
+    neighbours = all(len(a) == len(b) == 1 and ord(b) - ord(a) == 1 for a, b in pairwise(names))
+    known = neighbours or (all(names) and list(value.items) == items and len(set(names)) == len(names))
+    return items if known else []
 
 
 _AXES = [("symbol", rf"\hat{{{axis}}}") for axis in "ijk"]
@@ -269,6 +278,12 @@ def _quantities(gold: Quantity, answer: Quantity, stem: bool) -> Verdict:
     return False, f"{rule} differ"
 
 
+def _is_part(tree: tuple) -> bool:
+    """Whether a constant lies between 0 and 1."""
+    found = evaluate.real(tree)
+    return found is not None and 0 < found < 1
+
+
 def _in_one_unit(gold: Quantity, answer: Quantity):
     """Pairs of trees that may be compared, and what was done to the units."""
     percent = [
@@ -277,7 +292,8 @@ def _in_one_unit(gold: Quantity, answer: Quantity):
     ]
     degree = [bool(value.unit and value.unit.dimension == units.DEGREE.dimension) for value in (gold, answer)]
     if gold.unit is None or answer.unit is None:
-        yield gold.tree, answer.tree, "" if gold.unit is answer.unit else ", a unit on one side"
+        if not (percent[1] and _is_part(gold.tree)):  # 0.28 may be 28 %, and so is not 0.28 %
+            yield gold.tree, answer.tree, "" if gold.unit is answer.unit else ", a unit on one side"
         hundredth = ("number", Fraction(1, 100), False)
         if percent[1]:
             yield gold.tree, ("mul", (answer.tree, hundredth)), ", per cent"

@@ -62,6 +62,13 @@ def has(tree: tuple, *kinds: str) -> bool:
     return any(node[0] in kinds for node in nodes(tree))
 
 
+def renamed(tree: tuple, old: str, new: str) -> tuple:
+    """The tree with a symbol under another name."""
+    if tree == ("symbol", old):
+        return ("symbol", new)
+    return tuple(renamed(part, old, new) if isinstance(part, tuple) else part for part in tree)
+
+
 class _Parser:
     def __init__(self, tokens, depth: int = 0):
         self.tokens, self.at, self.depth, self.bars = tokens, 0, depth, 0

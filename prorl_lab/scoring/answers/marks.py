@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 from . import units
-from .notation import CONNECTIVES, FUNCTIONS, GREEK
+from .notation import CONNECTIVES, FUNCTIONS, GREEK, words
 from .tokens import Token, canonical
 
 _CURRENCIES = {
@@ -86,27 +86,39 @@ def matched(tokens) -> bool:
 
 
 def stripped(tokens) -> list[Token]:
+    """The tokens without what only leads to the answer or ends it: braces, =, a full stop, "about", "only"."""
     tokens = list(tokens)
     while tokens:
-        first, last = tokens[0], tokens[-1]
-        if len(tokens) == 1 and first.kind == "group":
-            tokens = list(first.items)
-        elif last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command"):
+        if len(tokens) == 1 and tokens[0].kind == "group":
+            tokens = list(tokens[0].items)
+        elif _ends(*tokens[-2:]):
             tokens.pop()
-        elif first.text in (
-            "=",
-            ":",
-            r"\approx",
-            r"\sim",
-            ",",
-            r"\therefore",
-            r"\implies",
-            r"\Rightarrow",
-        ) and first.kind in ("symbol", "command"):
+        elif _leads(*tokens[:2]):
             tokens.pop(0)
         else:
-            return tokens
+            break
     return tokens
+
+
+def _ends(before: Token, last: Token | None = None) -> bool:
+    if last is not None and last.kind == "word":
+        return last.text in ("only", "approximately") and _is_number(before)
+    last = last or before
+    return last.text in (".", ",", ";", ":", "$", "\\\\", "!!") and last.kind in ("symbol", "command")
+
+
+def _leads(first: Token, after: Token | None = None) -> bool:
+    if first.kind == "word":
+        return after is not None and first.text.lower() in _ABOUT and _is_number(after)
+    return first.text in _LEADING and first.kind in ("symbol", "command")
+
+
+_LEADING = frozenset(["=", ":", ",", r"\approx", r"\sim", r"\therefore", r"\implies", r"\Rightarrow"])
+_ABOUT = frozenset({"about", "approximately", "approx", "roughly", "around", "exactly", "only"})
+
+
+def _is_number(token: Token) -> bool:
+    return token.kind in ("number", "frac", "sqrt") or token.text in _CURRENCIES
 
 
 def behind_choice(tokens) -> list[Token]:
@@ -190,6 +202,13 @@ def name(tokens) -> str:
     text = canonical(tokens).strip()
     if len(tokens) > 2 and tokens[0].text == tokens[-1].text == "|" and all(t.text.isupper() for t in tokens[1:-1]):
         return text  # |AB|
+    if (
+        canonical(tokens[:1]).strip() in _CHANCES
+        and len(tokens) > 3
+        and tokens[1].text in ("(", "[")
+        and matched(tokens[1:])
+    ):
+        return text  # P(X > 2), E[X]
     body = tokens
     if tokens[-1].text == ")":
         if tokens[0].text == "(" and matched(tokens) and all(name(part) for part in split(tokens[1:-1], {","})):
@@ -213,6 +232,9 @@ def name(tokens) -> str:
     known = any(t.kind in ("word", "accent") or t.text in (r"\angle", r"\triangle") or t.upright for t in plain)
     capitals = all(t.text[0].isupper() for t in plain)
     return text if len(plain) == 1 or known or capitals else ""
+
+
+_CHANCES = words(r"P E \Pr \mathbb{P} \mathbb{E}")
 
 
 def names_in(sides) -> set[str]:

@@ -52,6 +52,10 @@ _DATE = re.compile(  # March 5, 5 March, the 5th of March, 1776
     re.IGNORECASE,
 )
 _INDIAN = re.compile(r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}")
+_EMPTY = frozenset(
+    {"empty set", "no solution", "no solutions", "no real solution", "no real solutions", "there is no solution"}
+    | {"there are no solutions", "there are no real solutions", "there is no real solution"}
+)
 _ALL_REALS = frozenset({"all real numbers", "all reals", "real numbers", "the real numbers", "all real number"})
 
 
@@ -115,6 +119,10 @@ class _Reader:
             return Reals(text)
         if (number := _NUMBER_WORDS.get(text.lower().replace(" ", "-"))) is not None:
             return Quantity(text, tree=("number", Fraction(number), False))
+        if text.lower().removeprefix("the ") in _EMPTY:
+            return Many(text, braces=True)
+        if text.lower() in ("dne", "does not exist", "doesn't exist"):
+            return Text("does not exist", why="words")
         if date := _DATE.fullmatch(text):
             day, month, year = (next(filter(None, map(date.group, names)), "") for names in ("dD", "mM", "y"))
             return Text(f"{day} {month[:3].lower()} {year}".strip(), why="a date")
@@ -223,6 +231,8 @@ class _Reader:
         if values[0].name:  # x = 1, 2
             values = tuple(replace(v, name=v.name or values[0].name) for v in values)
         said = {token.text for token in tokens if token.text in CONNECTIVES}
+        if not said and (qualified := _qualified(values)):
+            return replace(qualified, text=text)
         if said == {"or"} and any(isinstance(v, Relation) for v in values):  # x < 1 or x = 3
             values = tuple(
                 Many(v.text, items=(v,), braces=True) if isinstance(v, Quantity) and v.name else v for v in values
@@ -431,6 +441,23 @@ def _is_set(value: Value) -> bool:
     if isinstance(value, Tuple):
         return len(value.items) == 2
     return isinstance(value, Joined | Reals) or (isinstance(value, Many) and value.braces)
+
+
+def _qualified(values: tuple[Value, ...]) -> Value | None:
+    r"""What conditions stand behind: x + 1 of "x + 1, x \ne 2"; \pi k of "\pi k, k \in \mathbb{Z}", k by any name."""
+    first, *rest = values
+    if not isinstance(first, Quantity) or not rest:
+        return None
+    names = grammar.symbols(first.tree)
+    if all(isinstance(v, Relation) and v.signs == (r"\ne",) for v in rest):
+        about = set().union(*(grammar.symbols(side) for v in rest for side in v.sides))
+        return first if about and about <= names else None
+    if len(rest) == 1 and isinstance(rest[0], Quantity) and rest[0].tree == _INTEGERS and rest[0].name in names:
+        return replace(first, tree=grammar.renamed(first.tree, rest[0].name, _INTEGERS[1]))
+    return None
+
+
+_INTEGERS = ("symbol", r"\mathbb{Z}")
 
 
 def _speak_of_one(values: tuple[Value, ...]) -> bool:

@@ -290,6 +290,11 @@ def same(a: Unit, b: Unit) -> bool | Fraction:
         if one.dimension and one.dimension[0][0] == "unit" and other.dimension == (("m", one.dimension[0][1]),):
             return Fraction(1)
     if a.dimension is not None and b.dimension is not None:  # nM is not nm
+        if b.dimension == DEGREE.dimension and a.dimension in (
+            KNOWN["celsius"].dimension,
+            KNOWN["fahrenheit"].dimension,
+        ):
+            return Fraction(1)  # 20 degrees, of those that the question speaks of
         return a.dimension == b.dimension and b.factor / a.factor
     plain = [unit.name.lower().removesuffix("s") for unit in (a, b)]
     return Fraction(1) if plain[0] == plain[1] else False
