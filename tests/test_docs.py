@@ -13,6 +13,7 @@ import pytest
 
 import prorl_mini as mini
 import prorl_v2 as v2
+from prorl_lab import study_report
 from prorl_lab.ledger import Ledger
 from tutorials import build, toolbox
 
@@ -103,6 +104,17 @@ def test_commands_in_the_text_parse(args, monkeypatch):
         assert stopped.value.code == 0
     else:
         mini.cli.parse(mini.Config, args)
+
+
+def test_verdicts_in_the_readme_are_those_of_the_studies():
+    told = {
+        f"| [{report['study']}](results/{folder.name}/README.md) | {row['claim']} ({study_report.who(row)}) | "
+        f"{study_report.number(row['effect'])} {row['unit']} ({study_report.span(row['interval'])}) | {row['verdict']} |"
+        for folder, report in study_report.studies_in(ROOT / "results")
+        for row in report["findings"]
+    }
+    rows = README.split("<!-- studies -->")[1].split("<!-- /studies -->")[0].strip().splitlines()[2:]
+    assert rows and told.issuperset(rows)
 
 
 def test_there_are_commands_in_the_text():
