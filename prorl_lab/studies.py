@@ -375,7 +375,7 @@ STUDIES: dict[str, Study] = {
     "real-model": Study(
         question="Does a real pretrained model learn, on a core of a CPU, in less than two hours?",
         paper="ProRL was run on a pretrained model of 1.5B parameters (3)",
-        task="SmolLM2-135M-Instruct, the largest of three numbers",
+        task="SmolLM2-135M-Instruct after a warm-up to the form of an answer, the largest of three numbers",
         arms={"SmolLM2": ""},
         claims=against("SmolLM2", None, ("pass@1 on held-out prompts rises", gain(1, ("largest",)), "pass@1", 0.2)),
         equal="updates",

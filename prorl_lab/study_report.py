@@ -208,8 +208,8 @@ def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[R
         f"# Study: {name}",
         study.question,
         f"The paper: {study.paper}.",
-        f"Equal {study.equal}. Seeds {seeds}.{short} {len(rows)} claims are judged, so the verdicts' intervals are "
-        f"those that hold for all {len(rows)} at once.",
+        *([f"The model and its task: {study.task}."] if study.base else []),
+        f"Equal {study.equal}. Seeds {seeds}.{short} " + several(len(rows)),
         *([BEFORE.format(values["recorded"])] if values["recorded"] else []),
         "## Verdicts",
         markdown(head, body),
@@ -231,6 +231,12 @@ def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[R
         commands(name, study, seeds, values["recorded"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def several(claims: int) -> str:
+    if claims == 1:
+        return "One claim is judged."
+    return f"{claims} claims are judged, so the verdicts' intervals are those that hold for all {claims} at once."
 
 
 def commands(name: str, study: Study, seeds: str, recorded: str | None) -> str:

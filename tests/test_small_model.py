@@ -50,3 +50,14 @@ def test_the_warm_up_learns_the_form(capsys):
     assert losses[0] > 5  # of 384 tokens, 5.95 by chance
     assert losses[-1] < 3
     assert len(capsys.readouterr().out.splitlines()) == 25
+
+
+def test_what_is_there_already_and_what_is_missing_are_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["smollm2.py", str(tmp_path)])
+    assert smollm2.main() == 1
+    assert capsys.readouterr().err == f"error: {tmp_path} is there already: give another, or remove it\n"
+    monkeypatch.setattr("sys.argv", ["smollm2.py", str(tmp_path / "new")])
+    monkeypatch.setattr(smollm2, "installed", lambda: False)
+    assert smollm2.main() == 1
+    assert "is not installed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
