@@ -8,7 +8,7 @@ folder is to be had: so a module here imports no other part of the project, and 
 import importlib
 from typing import Any
 
-VERSION = 4  # of the verdicts: counted up by every change that scores some answer otherwise than before
+VERSION = 5  # of the verdicts: counted up by every change that scores some answer otherwise than before
 
 SCORERS = {  # domain: module of this package, and its function (response, reference) -> (score, status[, why])
     "math": ("math_answers", "score_math"),

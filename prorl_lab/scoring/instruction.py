@@ -114,7 +114,7 @@ class _Paragraphs(_instructions.ParagraphChecker):
 
 class _FirstWord(_instructions.ParagraphFirstWordCheck):
     def check_following(self, value: str) -> bool:
-        paragraphs = [part for part in re.split(r"\n[ \t]*\n", value) if part.strip()]
+        paragraphs = list(filter(_says, re.split(r"\n[ \t]*\n", value)))
         if not len(paragraphs) == self._num_paragraphs >= self._nth_paragraph:
             return False
         word = paragraphs[self._nth_paragraph - 1].split()[0].lstrip("\"'*_#>(\u201c\u2018")
@@ -179,7 +179,7 @@ class _OneOption(_instructions.ConstrainedResponseChecker):
 class _Json(_instructions.JsonFormat):
     def check_following(self, value: str) -> bool:
         """An object or a list that holds something, in a fence or not."""
-        fenced = re.fullmatch(r"```(?:[jJ][sS][oO][nN])?\s(.*)```", value, re.DOTALL)
+        fenced = re.fullmatch(r"``` ?(?:[jJ][sS][oO][nN])?\s(.*)```", value, re.DOTALL)
 
         def refuse(word: str) -> None:  # NaN and the like, which are no JSON
             raise ValueError(word)
@@ -198,6 +198,14 @@ class _RepeatedPrompt(_instructions.RepeatPromptThenAnswer):
         """The request, and then an answer to it."""
         asked = self._prompt_to_repeat.strip()
         return value.lower().startswith(asked.lower()) and _says(value[len(asked) :])
+
+
+class _TwoResponses(_instructions.TwoResponsesChecker):
+    def check_following(self, value: str) -> bool:
+        """Two that differ in a letter or a digit, with nothing but six asterisks between."""
+        parts = ["".join(filter(str.isalnum, part.casefold())) for part in value.split("******")]
+        inner = parts[1 if not parts[0] else 0 : len(parts) - (not parts[-1])]
+        return len(inner) == 2 and all(inner) and inner[0] != inner[1]
 
 
 class _NoComma(_instructions.CommaChecker):
@@ -235,6 +243,7 @@ CHECKERS = {
     "keywords:frequency": _KeywordFrequency,
     "keywords:forbidden_words": _Forbidden,
     "combination:repeat_prompt": _RepeatedPrompt,
+    "combination:two_responses": _TwoResponses,
     "punctuation:no_comma": _NoComma,
     "startend:quotation": _Quotation,
 }
