@@ -42,7 +42,7 @@ from torch.utils.checkpoint import checkpoint
 
 from prorl_lab import adapters, cli, lean, models, report, settings, tasks
 from prorl_lab.bars import tqdm
-from prorl_lab.ledger import RECENT, Ledger, prompts_to_draw, verified
+from prorl_lab.ledger import RECENT_ROUNDS, Ledger, prompts_to_draw, verified
 from prorl_lab.models import DynamicCache
 from prorl_lab.run_folder import GracefulStop, RunFolder
 from prorl_lab.seeds import derived
@@ -259,9 +259,9 @@ def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
     """
     config, surplus, ledger = run.config, run.state.surplus, Ledger()
     want = config.prompts_per_step
-    for _ in range(config.max_rounds if config.dynamic_sampling else 1):
+    for _ in range(config.max_rounds if config.dynamic_sampling else 1):  # what drops nothing is full after one
         if not (count := prompts_to_draw(want - len(surplus), run.state.draws, len(ledger.groups), config)):
-            break
+            break  # full, or all drawn that a step may draw: see `prompts_to_draw`
         problems, prompts = draw_prompts(run, count)
         groups = run.write(problems, prompts, config.answers_per_prompt, config.temperature, run.generator, ledger)
         for problem, group in zip(problems, groups, strict=True):
@@ -270,9 +270,9 @@ def collect_groups(run: Run) -> tuple[list[list[Sample]], Ledger]:
                 sample.reward = float(sample.reward >= 1)
             fit = not config.dynamic_sampling or has_contrast(torch.tensor([[s.reward for s in known] or [0.0]])).item()
             ledger.add(problem.tier, group, kept := fit and len(known) > 1 and len(surplus) < 2 * want)
-            if kept:
+            if kept:  # two answers at least, else there is nothing to compare, and room in the queue
                 surplus.append(known)
-        run.state.draws = [*run.state.draws, (count, ledger.kept(count))][-RECENT:]
+        run.state.draws = [*run.state.draws, (count, ledger.kept(count))][-RECENT_ROUNDS:]
     return [surplus.popleft() for _ in range(min(want, len(surplus)))], ledger
 
 
@@ -451,7 +451,7 @@ def policy_loss(
     (-1.4, 1)
     """
     inside = mask > 0
-    # `where` before `exp`: exp of garbage is inf, and the gradient of inf * 0 is NaN.
+    # `where` before `exp`: exp of garbage is inf, and the gradient of inf * 0 is NaN.  e^20 is still a number.
     log_ratio = torch.where(inside, logp - old_logp, torch.zeros_like(logp)).clamp(-20, 20)
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - eps_low, 1 + eps_high)
@@ -570,7 +570,7 @@ def should_reset(step: int, last_reset: int, history: list[tuple[int, float]], c
     no number (2.3.1): the rules' exact form is a choice.
     """
     since = step - last_reset
-    if not config.reset or since == 0:
+    if not config.reset or since == 0:  # 0: this step has had its reset, or none was trained yet
         return None
     if step in config.reset_steps:
         return "the settings name this step"
@@ -579,12 +579,12 @@ def should_reset(step: int, last_reset: int, history: list[tuple[int, float]], c
     if config.reset_every and since >= config.reset_every:
         return f"{since} steps since the last reset"
     drop, patience = config.reset_on_drop, config.reset_on_stall
-    here = [score for at, score in history if at >= last_reset]  # the evaluation at the reset is where it began
+    here = [score for at, score in history if at >= last_reset]  # with the one at the reset: where this leg began
     if drop and here and here[-1] < max(here) - drop:
         return f"validation fell from {max(here):.3f} to {here[-1]:.3f}"
     recent = [score for at, score in history if at > last_reset][-patience:]
     if patience and len(recent) == patience:
-        before = [score for _, score in history][:-patience]
+        before = [score for _, score in history][:-patience]  # of the whole run: winning back is no new best
         if max(recent) <= max(before, default=-math.inf) + config.reset_margin:
             return f"no new best in {patience} evaluations"
     return None

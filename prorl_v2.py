@@ -166,15 +166,15 @@ def add_advantages(run: "Run", groups: list[list[Sample]]) -> None:
 def mismatch_weights(old_logp: Tensor, sampler_logp: Tensor, kind: str, low: float, high: float) -> Tensor:
     """Correct for a sampler that computes other log-probs than the trainer: (B, T), (B, T) -> (B, T), no gradient.
 
-    The tokens were drawn from the sampler's distribution, the loss is about the trainer's; w = exp(old - sampler) is
+    The tokens were drawn from the sampler's distribution, the loss is about the trainer's; m = exp(old - sampler) is
     what lies between.
-        tis         min(w, high), truncated importance sampling: every token teaches, none by more than `high`
-        icepop      w where low <= w <= high, else 0 (ProRLv2): a token on which they disagree grossly teaches nothing
-        geometric   w in a row whose geometric mean lies within low and high, else 0 throughout: the whole answer is
+        tis         min(m, high), truncated importance sampling: every token teaches, none by more than `high`
+        icepop      m where low <= m <= high, else 0 (ProRLv2): a token on which they disagree grossly teaches nothing
+        geometric   m in a row whose geometric mean lies within low and high, else 0 throughout: the whole answer is
                     as if from another model, though no token alone shows it (0.99 to 1.01 in molt, by v2's author)
     For "geometric" a row is one whole answer, without padding; for the others a row may be anything.
 
-    They multiply the advantages: as w >= 0, min(r w A, clip(r) w A) is w times what `policy_loss` takes the minimum of.
+    They multiply the advantages: as m >= 0, min(r m A, clip(r) m A) is m times what `policy_loss` takes the minimum of.
     The KL keeps its own weights, since it is about the policy, whoever sampled.
 
     >>> old, sampler = torch.tensor([0.5, 0.9, 0.1]).log(), torch.tensor([0.5, 0.1, 0.9]).log()

@@ -25,7 +25,7 @@ import tyro
 from measure import machine, versions
 from scipy.stats import t
 
-from prorl_lab.ledger import RECENT, prompts_to_draw
+from prorl_lab.ledger import RECENT_ROUNDS, prompts_to_draw
 
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE = "5fec207"  # a commit that knew rounds of P alone
@@ -88,7 +88,7 @@ def in_rounds(given: Model, draw: str) -> list[dict[str, float]]:
             shares = [lengths[rank :: given.ranks].ravel() for rank in range(given.ranks)]
             seconds, steps = zip(*(given.decode(0 * share, share, given.limit) for share in shares), strict=True)
             surplus += kept.sum()
-            recent = [*recent, (count, int(kept.sum()))][-RECENT:]
+            recent = [*recent, (count, int(kept.sum()))][-RECENT_ROUNDS:]
             round_ = {"seconds": max(seconds), "iterations": max(steps), "rounds": 1, "prompts": count}
             for key, value in {**round_, "wasted": lengths[~kept].sum()}.items():
                 row[key] += value

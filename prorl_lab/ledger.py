@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 PARTS = ("generate", "reward", "logprobs", "update")
-RECENT = 10  # rounds that say what share of the groups is kept
+RECENT_ROUNDS = 10  # rounds that say what share of the groups is kept
 
 
 class Ledger:

@@ -306,7 +306,9 @@ def overview(results: Path) -> str:
         "# Results",
         "Figures that the project's text rests on, a folder each, with the command, settings, versions and seeds that "
         "made them. This page is written by `python -m prorl_lab.study report`; it has a row for each claim of the "
-        "laptop study, with the verdict by the rule that each report states, and the studies that were not run.",
+        "laptop study, with the verdict by the rule that each report states, and the studies that were not run. A "
+        "verdict asks that all claims of a study hold together, by an interval wider than the one shown: an effect "
+        "whose interval here leaves out 0 may still be inconclusive.",
         markdown(head, body),
     ]) + "\n"  # fmt: skip
 

@@ -107,7 +107,7 @@ def test_the_draw_looks_at_the_last_rounds_and_at_nothing_else():
     """So it is the same on every rank, and after a resume: the rounds are part of the state."""
     run, other = frozen_run(lambda step: 0.3), frozen_run(lambda step: 0.3)
     steps(run, 20)
-    assert len(run.state.draws) == mini.RECENT
+    assert len(run.state.draws) == mini.RECENT_ROUNDS
     other.state = copy.deepcopy(run.state)
     assert [numbers for _, numbers, _ in steps(run, 5)] == [numbers for _, numbers, _ in steps(other, 5)]
     share = sum(kept for _, kept in run.state.draws) / sum(drawn for drawn, _ in run.state.draws)
