@@ -10,6 +10,7 @@ are there is not made again.
 """
 
 import csv
+import io
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import prorl_mini as mini
 from prorl_lab import cli, settings, studies
-from prorl_lab.files import write_json
+from prorl_lab.files import whole, write_json
 from prorl_lab.study import slug
 
 ARMS = tuple(arm for arm in studies.STUDIES["kl-reset"].arms if arm != "no KL" and "kept" not in arm)
@@ -78,6 +79,14 @@ def measure(arm: str, seed: int, args: Args) -> list[dict]:
     return run.rows
 
 
+def as_csv(rows: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
 def main(args: Args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     write_json(args.out / "settings.json", {"arms": args.arms, "seeds": args.seeds, "machine": machine()})
@@ -85,11 +94,9 @@ def main(args: Args) -> None:
         for arm in args.arms:
             kept = args.out / f"{slug(arm)}-{seed}.csv"
             if not kept.exists():
-                rows = measure(arm, seed, args)
-                with kept.open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
+                text = as_csv(measure(arm, seed, args))
+                with whole(kept) as file:  # half a file would count as a run that is done
+                    file.write(text.encode())
 
 
 if __name__ == "__main__":

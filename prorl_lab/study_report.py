@@ -188,6 +188,14 @@ def span(pair: list[float | None]) -> str:
     return "no bounds" if None in pair else f"{number(pair[0])} to {number(pair[1])}"
 
 
+def effect(row: dict[str, Any]) -> str:
+    """
+    >>> effect({"effect": 0.0734, "unit": "pass@1", "interval": [0.046, 0.101]})
+    '+0.073 pass@1 (+0.046 to +0.101)'
+    """
+    return f"{number(row['effect'])} {row['unit']} ({span(row['interval'])})"
+
+
 def page(name: str, study: Study, values: dict[str, Any], arms: dict[str, list[RunData]]) -> str:
     """The report in Markdown."""
     rows = values["findings"]
@@ -299,9 +307,8 @@ def overview(results: Path) -> str:
         path, value = reported[name]
         link = f"[{name}]({path.name}/README.md)"
         for row in value["findings"]:
-            effect = f"{number(row['effect'])} {row['unit']} ({span(row['interval'])})"
             claim = f"{row['claim']} ({who(row)})"
-            body.append([link, value["paper"], value["setting"], claim, effect, row["verdict"]])
+            body.append([link, value["paper"], value["setting"], claim, effect(row), row["verdict"]])
     return "\n\n".join([
         "# Results",
         "Figures that the project's text rests on, a folder each, with the command, settings, versions and seeds that "

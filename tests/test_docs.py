@@ -109,8 +109,7 @@ def test_commands_in_the_text_parse(args, monkeypatch):
 def test_verdicts_in_the_readme_are_those_of_the_studies():
     told = {
         f"| [{report['study']}](results/{folder.name}/README.md) | {row['claim']} ({study_report.who(row)}) | "
-        f"{study_report.number(row['effect'])} {row['unit']} ({study_report.span(row['interval'])}) | "
-        f"{row['verdict']} |"
+        f"{study_report.effect(row)} | {row['verdict']} |"
         for folder, report in study_report.studies_in(ROOT / "results")
         for row in report["findings"]
     }

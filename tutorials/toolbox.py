@@ -73,10 +73,9 @@ def study(name: str) -> None:
         steps = sorted({settings["steps"] for settings in report["settings"].values()})
         state = f"{len(report['seeds'])} seeds of {' or '.join(map(str, steps))} steps"
         rows = [
-            (study_report.who(row), f"{row['verdict']}: {row['claim']}, {study_report.number(row['effect'])} "
-             f"{row['unit']} ({study_report.span(row['interval'])})")
+            (study_report.who(row), f"{row['verdict']}: {row['claim']}, {study_report.effect(row)}")
             for row in report["findings"]
-        ]  # fmt: skip
+        ]
     else:
         state = "not run yet"
         rows = [

@@ -47,16 +47,17 @@ def _score(response: str, reference: dict, stem: bool) -> Scored:
     answers = reference["answer"]
     golds = [gold_text(answer) for answer in (answers if isinstance(answers, list) else [answers])]
     text = after_think(response)
-    boxes = [box for box in all_boxed(text) if box] or all_boxed(text)  # "put it in \boxed{}" is said and not meant
+    found = all_boxed(text)
+    boxes = [box for box in found if box] or found  # "put it in \boxed{}" is said and not meant
     if not boxes or not 0 < len(boxes[-1]) <= MAX_ANSWER:
         return 0.0, "format", "no box" if not boxes else "an empty box" if not boxes[-1] else "a box too long"
     if foreign_digits(boxes[-1]):
         return 0.0, "format", "digits of another script"
     if not any(golds):
         return 0.0, "error", "the reference is empty"
-    rule = ""
+    joined, rule = joined_boxes(text), ""
     for gold in golds:
-        right, rule = judge(gold, boxes, stem, joined_boxes(text))
+        right, rule = judge(gold, boxes, stem, joined)
         if right:
             return 1.0, "ok", rule
     return 0.0, "wrong", rule
